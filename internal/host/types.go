@@ -1,0 +1,168 @@
+package host
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/storage/raftlog"
+)
+
+// Machine is a group's replicated state, as the applier sees it. The body is
+// state.Machine.
+type Machine interface {
+	// Mark is the position up to which the state has applied; it is written in
+	// the batch of the effects (decision 3).
+	Mark() raft.Position
+	// Apply applies committed entries in order, commits one engine batch with the
+	// mark, publishes the new view, and returns an outcome for each command. An
+	// error means that this replica cannot go on (an unknown command, a damaged
+	// or full disk).
+	Apply(entries []raft.Entry) ([]command.Outcome, error)
+	// Durable is the mark in the part of the store that survives a power loss;
+	// StartFlush begins to move it on.
+	Durable() (raft.Position, error)
+	StartFlush() error
+	// Turn does a bounded slice of the state's own work (removal of compacted
+	// history, the store's housekeeping) between applies.
+	env.Turner
+}
+
+// Snapshots is the part of a Machine that saves and loads whole states; it is
+// asked for by a type assertion once a follower needs one.
+type Snapshots interface {
+	// Freeze takes a frozen copy of the state in the applier's turn.
+	Freeze() (Frozen, error)
+	// Load replaces the state by a received snapshot and its mark, in one atomic,
+	// durable step. next yields the chunks in order.
+	Load(at raft.Position, next func() (chunk []byte, ok bool)) error
+}
+
+// Frozen is a state saved at its mark, read in chunks elsewhere than in a turn.
+type Frozen interface {
+	At() raft.Position
+	// Next returns the next chunk; ok is false after the last one.
+	Next(maxBytes int) (chunk []byte, ok bool, err error)
+	Close() error
+}
+
+// Envelope is what travels between hosts: a message of raft, or of the hosts
+// themselves. Exactly one of the pointers is set.
+type Envelope struct {
+	Group    id.Group
+	From, To id.Member
+	Raft     *raft.Message
+	Forward  *Forward
+	Refuse   *Refuse
+	Snapshot *SnapshotChunk
+}
+
+// Forward carries proposals to the leader of Term, stamped with their origin.
+type Forward struct {
+	Term     id.Term
+	Commands [][]byte
+}
+
+// Refuse says that the leader did not append these proposals of a Forward: it no
+// longer leads in that term. It proves nothing about a proposal sent twice.
+type Refuse struct {
+	Term id.Term
+	Boot id.Boot
+	Seqs []id.Seq
+}
+
+// SnapshotChunk is a piece of a state at a position (rule 21).
+type SnapshotChunk struct {
+	At        raft.Position
+	Conf      raft.Conf
+	ConfIndex id.Index
+	Term      id.Term
+	Number    int
+	Last      bool
+	Bytes     []byte
+}
+
+// Transport carries envelopes to other members. Send never waits; what cannot be
+// sent is lost. The bodies are peer's and the simulator's.
+type Transport interface {
+	Send(envelopes []Envelope)
+}
+
+// Completions takes the results of calls. Push never waits and may be called
+// from any stage. Bodies: a connection, a waiter, a test (rule 30).
+type Completions interface {
+	Push(Result)
+}
+
+// Call says who waits for a result and until when.
+type Call struct {
+	To Completions
+	// Tag is given back in the Result.
+	Tag uint64
+	// Deadline ends the call with a time-out; the proposal itself goes on.
+	Deadline env.Instant
+}
+
+// Result ends one call.
+type Result struct {
+	Tag uint64
+	// Index is the applied index of the command, or that of the read.
+	Index id.Index
+	// Response is that of command.Outcome; nil for reads.
+	Response any
+	Err      error
+}
+
+// What a call can end with besides the state's refusals; the doors give them
+// etcd's texts and codes.
+var (
+	ErrStopped         = errors.New("host: stopped")
+	ErrTimeout         = errors.New("host: timed out")
+	ErrTimeoutLeader   = errors.New("host: timed out after a leader failed")
+	ErrNoLeader        = errors.New("host: no leader")
+	ErrLeaderChanged   = errors.New("host: leader changed")
+	ErrTooManyRequests = errors.New("host: too many requests")
+	ErrTooLarge        = errors.New("host: command is too large")
+)
+
+// Options are what a host is made of.
+type Options struct {
+	Member    id.Member
+	Clock     env.Clock
+	Rand      env.Rand
+	Tasks     env.Tasks
+	Log       *raftlog.Store
+	Transport Transport
+	// Election and Heartbeat as in raft.Config.
+	Election, Heartbeat time.Duration
+	Limits              Limits
+	// Events, when set, is told what happened in the groups: for logs and
+	// metrics. It is called in the stepper's turn and must not wait.
+	Events func(id.Group, raft.Event)
+}
+
+// Limits bound what one host keeps in memory; zero values are the defaults.
+type Limits struct {
+	// BatchBytes cuts a batch entry of two or more commands (rule 16; 512 KB).
+	BatchBytes int
+	// WaitingCommands and WaitingBytes bound the proposals not yet applied
+	// (5000... see New, 64 MB); beyond them calls end with ErrTooManyRequests.
+	WaitingCommands, WaitingBytes int
+	// FlushBytes of log since the durable mark start a flush (rule 7; 64 MB).
+	FlushBytes int64
+	// RetainBytes of log are kept for followers (rule 8; 1 GiB).
+	RetainBytes int64
+	// CacheBytes of entries stay in memory for followers (16 MB).
+	CacheBytes int
+}
+
+// Status is a look at one replica.
+type Status struct {
+	raft.Status
+	Group id.Group
+	// Waiting are the proposals taken here and not yet ended.
+	Waiting int
+}

@@ -1,0 +1,69 @@
+package command
+
+import "github.com/kvorum/kvorum/internal/id"
+
+// Kind says what a command asks. The numbers are durable.
+type Kind uint16
+
+// The kinds of commands.
+const (
+	KindPut         Kind = 1
+	KindDeleteRange Kind = 2
+	KindTxn         Kind = 3
+	KindCompact     Kind = 4
+	// KindMemberPublish tells a member's name and client URLs.
+	KindMemberPublish Kind = 16
+)
+
+// Class says who may propose a command and what becomes of it (rule 14).
+type Class uint8
+
+// The classes.
+const (
+	// Client commands are proposed for a client, exactly once (rule 13).
+	Client Class = 1
+	// Duty commands are bound to the term in which a leader made them.
+	Duty Class = 2
+)
+
+// Origin names a proposal for ever: the member that took it, in which run, and
+// the how-manieth it was.
+type Origin struct {
+	Member id.Member
+	Boot   id.Boot
+	Seq    id.Seq
+}
+
+// Version is a cluster version a command needs, major and minor.
+type Version struct{ Major, Minor uint8 }
+
+// Header stands before every command's body.
+type Header struct {
+	Kind   Kind
+	Class  Class
+	Origin Origin
+	// Term is the leader's term in which the proposal may be appended.
+	Term id.Term
+	// User and AuthRevision are what permissions were judged under; empty and 0
+	// without authentication.
+	User         string
+	AuthRevision uint64
+	// Wall is the proposer's wall clock in nanoseconds since 1970: stamped,
+	// stored, never compared.
+	Wall int64
+	// IdempotencyKey is the client's own name for the request, or empty.
+	IdempotencyKey string
+	Needs          Version
+}
+
+// Outcome is what applying one command gave.
+type Outcome struct {
+	Origin Origin
+	Term   id.Term
+	Index  id.Index
+	// Response is a *PutResponse, *DeleteRangeResponse, *TxnResponse,
+	// *CompactResponse or nil.
+	Response any
+	// Err is the command's refusal by the state, the same on every replica.
+	Err error
+}
