@@ -1,0 +1,31 @@
+# Kvorum needs Go, git and, for race tests only, a C compiler.
+# `make run` and `make test` are all that a newcomer needs.
+
+GO      ?= go
+BIN     := bin
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/kvorum/kvorum/internal/config.GitVersion=$(VERSION)
+
+.PHONY: build run test check soak bench clean
+
+build: ## the programs, in ./bin, without cgo
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+run: build ## one member on 2379/2380, its store in ./default.etcd
+	@echo "etcd listens for clients on http://localhost:2379 and for peers on http://localhost:2380; data in ./default.etcd."
+	@echo "Try, in another terminal:  bin/etcdctl put greeting \"Hello, etcd\"  and  bin/etcdctl get greeting"
+	@echo "Ctrl-C stops it."
+	@exec $(BIN)/etcd
+
+test: ## everything that CI runs
+	@sh scripts/test
+
+soak: build ## 2,000 seeds of each world, 50 rounds of kill -9, a minute of fuzz for each decoder
+	@sh scripts/soak
+
+bench: build ## puts against a real etcd where one is installed
+	@sh scripts/bench
+
+clean:
+	rm -rf $(BIN)
