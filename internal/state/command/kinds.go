@@ -1,0 +1,97 @@
+package command
+
+import "strconv"
+
+// versionOverhead is what rule 17 charges for a stored version besides its key
+// and value, in bytes.
+const versionOverhead = 256
+
+// VersionCost is what one stored version counts in the replicated byte count of
+// rule 17.
+func VersionCost(keyBytes, valueBytes int) int64 {
+	return versionOverhead + int64(keyBytes) + int64(valueBytes)
+}
+
+// info is what is known of a kind. Class is the usual one: compact may also be a
+// duty.
+type info struct {
+	kind  Kind
+	name  string
+	class Class
+	body  func() Body
+}
+
+var kinds = [...]info{
+	{KindPut, "put", Client, func() Body { return new(PutRequest) }},
+	{KindDeleteRange, "delete-range", Client, func() Body { return new(DeleteRangeRequest) }},
+	{KindTxn, "txn", Client, func() Body { return new(TxnRequest) }},
+	{KindCompact, "compact", Client, func() Body { return new(CompactRequest) }},
+	{KindMemberPublish, "member-publish", Client, func() Body { return new(MemberPublish) }},
+}
+
+func (k Kind) info() (info, bool) {
+	for i := range kinds {
+		if kinds[i].kind == k {
+			return kinds[i], true
+		}
+	}
+	return info{}, false
+}
+
+// Kinds lists every kind of command, ascending.
+func Kinds() []Kind {
+	all := make([]Kind, len(kinds))
+	for i := range kinds {
+		all[i] = kinds[i].kind
+	}
+	return all
+}
+
+// String names the kind in messages and metrics.
+func (k Kind) String() string {
+	if i, known := k.info(); known {
+		return i.name
+	}
+	return "kind " + strconv.Itoa(int(k))
+}
+
+// Class is the usual class of commands of this kind, 0 for an unknown kind.
+func (k Kind) Class() Class {
+	i, _ := k.info()
+	return i.class
+}
+
+// Kind of each body.
+func (*PutRequest) Kind() Kind         { return KindPut }
+func (*DeleteRangeRequest) Kind() Kind { return KindDeleteRange }
+func (*TxnRequest) Kind() Kind         { return KindTxn }
+func (*CompactRequest) Kind() Kind     { return KindCompact }
+func (*MemberPublish) Kind() Kind      { return KindMemberPublish }
+
+// Cost is what one more version of the key costs (rule 17).
+func (p *PutRequest) Cost() int64 { return VersionCost(len(p.Key), len(p.Value)) }
+
+// Cost is 0: deletions are always admitted, they are how space is freed.
+func (*DeleteRangeRequest) Cost() int64 { return 0 }
+
+// Cost is that of the larger branch, nested txns included.
+func (t *TxnRequest) Cost() int64 { return max(opsCost(t.Success), opsCost(t.Failure)) }
+
+// Cost is 0.
+func (*CompactRequest) Cost() int64 { return 0 }
+
+// Cost is 0.
+func (*MemberPublish) Cost() int64 { return 0 }
+
+func opsCost(ops []Op) int64 {
+	var sum int64
+	for i := range ops {
+		switch op := &ops[i]; {
+		case op.Put != nil:
+			sum += op.Put.Cost()
+		case op.Txn != nil:
+			sum += op.Txn.Cost()
+		}
+	}
+	return sum
+}
