@@ -63,3 +63,11 @@ func (g *Group) Transfer(to id.Member) error { return nil }
 
 // Status looks at the replica.
 func (g *Group) Status() Status { return Status{} }
+
+// Term and Leader are the latest that the stepper knows, for the headers of
+// answers: one atomic load each, from any goroutine. Leader is 0 when nobody is
+// known to lead.
+func (g *Group) Term() id.Term { return 0 }
+
+// Leader is the member that leads, or 0.
+func (g *Group) Leader() id.Member { return 0 }

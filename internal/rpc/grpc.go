@@ -1,0 +1,36 @@
+package rpc
+
+import (
+	"math"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Limits of the gRPC server, as the flags of the same names set them.
+type Limits struct {
+	// MaxRequestBytes is the largest command; messages may be grpcOverhead larger
+	// (spec/v3-api.md 1.5).
+	MaxRequestBytes      int
+	MaxConcurrentStreams uint32
+	// PingMinimum, PingInterval and PingTimeout are grpc-keepalive-*.
+	PingMinimum, PingInterval, PingTimeout time.Duration
+}
+
+// grpcOverhead is what a message may be larger than the largest command, so that
+// the sender of a command a little too large reads etcd's own refusal.
+const grpcOverhead = 512 << 10
+
+// NewServer makes the gRPC server with the checks that run before every method.
+func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *grpc.Server {
+	return grpc.NewServer(
+		grpc.MaxRecvMsgSize(limits.MaxRequestBytes+grpcOverhead),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(limits.MaxConcurrentStreams),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: limits.PingMinimum}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.PingInterval, Timeout: limits.PingTimeout}),
+		grpc.UnaryInterceptor(unary),
+		grpc.StreamInterceptor(stream),
+	)
+}
