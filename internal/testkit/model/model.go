@@ -1,0 +1,250 @@
+// Package model is the oracle: the key-value store of spec/v3-api.md section 2
+// written so that a reader can see that it is right. It keeps every version ever
+// written in one slice and answers each question by walking all of it. Random
+// tests of every floor compare the product with it (habit 14 of the style page).
+//
+// It shares nothing with the product but the request and response types and the
+// texts of the refusals.
+package model
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
+)
+
+// Version is one version of a key, or its tombstone. A tombstone has a key and a
+// mod revision only.
+type Version struct {
+	command.KeyValue
+	Deleted bool
+}
+
+// Store is the whole store: every version that was ever written, oldest first.
+// Versions of one revision stand in the order of the operations that made them.
+type Store struct {
+	revision  id.Revision
+	compacted id.Revision
+	versions  []Version
+	leases    map[id.Lease]bool
+}
+
+// New returns an empty store: revision 1, nothing compacted (spec 1.2).
+func New() *Store {
+	return &Store{revision: 1, compacted: -1, leases: map[id.Lease]bool{}}
+}
+
+// Revision is the store's revision.
+func (s *Store) Revision() id.Revision { return s.revision }
+
+// Compacted is the revision that history was dropped below; -1 if it never was.
+func (s *Store) Compacted() id.Revision { return s.compacted }
+
+// Grant makes a lease known, so that puts may name it.
+func (s *Store) Grant(lease id.Lease) { s.leases[lease] = true }
+
+// Clone returns a copy that lives on its own.
+func (s *Store) Clone() *Store {
+	return &Store{
+		revision: s.revision, compacted: s.compacted,
+		versions: slices.Clip(s.versions), leases: maps.Clone(s.leases),
+	}
+}
+
+// At returns the store as it was when its revision was rev, before any
+// compaction.
+func (s *Store) At(rev id.Revision) *Store {
+	past := &Store{revision: rev, compacted: -1, leases: maps.Clone(s.leases)}
+	for _, v := range s.versions {
+		if v.ModRevision <= rev {
+			past.versions = append(past.versions, v)
+		}
+	}
+	return past
+}
+
+// Versions lists, oldest first, the versions that a compacted store still has on
+// disk (spec 2.6): everything above the compact revision; of each key the latest
+// version at or below it, if that is no tombstone; and the tombstones at exactly
+// the compact revision.
+func (s *Store) Versions() []Version {
+	var kept []Version
+	for i, v := range s.versions {
+		superseded := slices.ContainsFunc(s.versions[i+1:], func(later Version) bool {
+			return bytes.Equal(later.Key, v.Key) && later.ModRevision <= s.compacted
+		})
+		switch {
+		case v.ModRevision > s.compacted,
+			!superseded && !v.Deleted,
+			v.Deleted && v.ModRevision == s.compacted:
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// Do validates a request and then applies it: what a client sees of one call.
+// The request is a *command.RangeRequest, *PutRequest, *DeleteRangeRequest,
+// *TxnRequest or *CompactRequest; the response is of the matching type, nil with
+// an error.
+func (s *Store) Do(request any) (response any, err error) {
+	if err := Validate(request); err != nil {
+		return nil, err
+	}
+	return s.Apply(request)
+}
+
+// Apply applies a request that has been validated. A refused request changes
+// nothing.
+func (s *Store) Apply(request any) (response any, err error) {
+	switch r := request.(type) {
+	case *command.RangeRequest:
+		return untyped(s.Range(r))
+	case *command.PutRequest:
+		return untyped(s.Put(r))
+	case *command.DeleteRangeRequest:
+		return untyped(s.DeleteRange(r))
+	case *command.TxnRequest:
+		return untyped(s.Txn(r))
+	case *command.CompactRequest:
+		return untyped(s.Compact(r))
+	}
+	panic("model: no such request")
+}
+
+// untyped makes a nil response with an error a plain nil.
+func untyped[R any](response *R, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// Put writes one key (spec 2.3).
+func (s *Store) Put(r *command.PutRequest) (*command.PutResponse, error) {
+	if err := s.checkPut(r); err != nil {
+		return nil, err
+	}
+	response := s.put(r, s.revision+1)
+	s.revision++
+	return response, nil
+}
+
+// DeleteRange deletes keys (spec 2.4). A deletion of nothing is no change.
+func (s *Store) DeleteRange(r *command.DeleteRangeRequest) (*command.DeleteRangeResponse, error) {
+	response := s.delete(r, s.revision+1)
+	if response.Deleted > 0 {
+		s.revision++
+	}
+	response.Revision = s.revision
+	return response, nil
+}
+
+// Compact drops history below a revision (spec 2.6). Nothing is removed from the
+// slice: what lies below can no longer be asked for.
+func (s *Store) Compact(r *command.CompactRequest) (*command.CompactResponse, error) {
+	if r.Revision <= s.compacted {
+		return nil, command.ErrCompacted
+	}
+	if r.Revision > s.revision {
+		return nil, command.ErrFutureRevision
+	}
+	s.compacted = r.Revision
+	return &command.CompactResponse{Revision: s.revision}, nil
+}
+
+// put writes a version with mod revision at.
+func (s *Store) put(r *command.PutRequest, at id.Revision) *command.PutResponse {
+	former, existed := s.lookup(r.Key, at)
+	kv := command.KeyValue{
+		Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Lease: r.Lease,
+		CreateRevision: at, ModRevision: at, Version: 1,
+	}
+	if existed {
+		kv.CreateRevision, kv.Version = former.CreateRevision, former.Version+1
+	}
+	if r.IgnoreValue {
+		kv.Value = former.Value
+	}
+	if r.IgnoreLease {
+		kv.Lease = former.Lease
+	}
+	s.versions = append(s.versions, Version{KeyValue: kv})
+	response := &command.PutResponse{Revision: at}
+	if r.PrevKV && existed {
+		response.Prev = &former
+	}
+	return response
+}
+
+// delete writes a tombstone with mod revision at for each key in the range.
+func (s *Store) delete(r *command.DeleteRangeRequest, at id.Revision) *command.DeleteRangeResponse {
+	response := &command.DeleteRangeResponse{}
+	for _, former := range s.live(r.Key, r.End, at) {
+		response.Deleted++
+		if r.PrevKV {
+			response.Prevs = append(response.Prevs, former)
+		}
+		tombstone := command.KeyValue{Key: former.Key, ModRevision: at}
+		s.versions = append(s.versions, Version{KeyValue: tombstone, Deleted: true})
+	}
+	return response
+}
+
+// checkPut is what a put must meet in the state (spec 2.3).
+func (s *Store) checkPut(r *command.PutRequest) error {
+	if r.Lease != 0 && !s.leases[r.Lease] {
+		return command.ErrLeaseNotFound
+	}
+	if r.IgnoreValue || r.IgnoreLease {
+		if _, exists := s.lookup(r.Key, s.revision); !exists {
+			return command.ErrKeyNotFound
+		}
+	}
+	return nil
+}
+
+// lookup finds the key as of a revision.
+func (s *Store) lookup(key []byte, at id.Revision) (command.KeyValue, bool) {
+	kvs := s.live(key, nil, at)
+	if len(kvs) == 0 {
+		return command.KeyValue{}, false
+	}
+	return kvs[0], true
+}
+
+// live lists the keys of a range that exist as of a revision, in key order: of
+// each key the last version at or below it, unless that is a tombstone.
+func (s *Store) live(key, end []byte, at id.Revision) []command.KeyValue {
+	last := map[string]Version{}
+	for _, v := range s.versions {
+		if v.ModRevision <= at && contains(key, end, v.Key) {
+			last[string(v.Key)] = v
+		}
+	}
+	var kvs []command.KeyValue
+	for _, k := range slices.Sorted(maps.Keys(last)) {
+		if v := last[k]; !v.Deleted {
+			kvs = append(kvs, v.KeyValue)
+		}
+	}
+	return kvs
+}
+
+// contains says whether k is in the range of key and end (spec 1.6).
+func contains(key, end, k []byte) bool {
+	switch {
+	case len(end) == 0:
+		return bytes.Equal(k, key)
+	case isFromKey(end):
+		return bytes.Compare(k, key) >= 0
+	default:
+		return bytes.Compare(k, key) >= 0 && bytes.Compare(k, end) < 0
+	}
+}
+
+// isFromKey says whether end is the single zero byte: every key from the first.
+func isFromKey(end []byte) bool { return len(end) == 1 && end[0] == 0 }
