@@ -118,14 +118,16 @@ func (h *Home) identify(fs env.FS, member string, who Identity) error {
 		return fmt.Errorf("cannot read %s: %w", path, errors.Join(err, listErr))
 	}
 	h.Identity, h.Fresh = who, true
-	if err := write(fs, member, path, format(who)); err != nil {
+	err = write(fs, path, format(who))
+	if err = errors.Join(err, syncUp(fs, member)); err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	return nil
 }
 
-// write makes a file durable in one step: content, rename, directory.
-func write(fs env.FS, dir, path, text string) error {
+// write makes a file of its own name in one step: content first, then the name.
+// The caller syncs the directory.
+func write(fs env.FS, path, text string) error {
 	file, err := fs.Create(path+".new", env.Other)
 	if err != nil {
 		return err
@@ -134,14 +136,27 @@ func write(fs env.FS, dir, path, text string) error {
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	if err := fs.Rename(path+".new", path); err != nil {
-		return err
+	return fs.Rename(path+".new", path)
+}
+
+// syncUp syncs dir and the folders above it, which may be new too and must
+// outlive a power loss. A folder that cannot be opened is not one that was made
+// here: the climb ends there.
+func syncUp(fs env.FS, dir string) error {
+	for {
+		folder, err := fs.OpenDir(dir)
+		if err != nil {
+			return nil
+		}
+		if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+			return err
+		}
+		above := fs.PathDir(dir)
+		if above == dir {
+			return nil
+		}
+		dir = above
 	}
-	folder, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }
 
 func body(who Identity) string {
