@@ -3,14 +3,12 @@
 
 GO      ?= go
 BIN     := bin
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X github.com/kvorum/kvorum/internal/config.GitVersion=$(VERSION)
 
 .PHONY: build run test check soak bench clean
 
 build: ## the programs, in ./bin, without cgo
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/...
 
 run: build ## one member on 2379/2380, its store in ./default.etcd
 	@echo "etcd listens for clients on http://localhost:2379 and for peers on http://localhost:2380; data in ./default.etcd."
