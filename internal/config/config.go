@@ -1,0 +1,159 @@
+// Package config turns a command line and an environment into the
+// configuration of one member. One table (table.go) holds every flag of etcd
+// 3.7: its default, its kind, its help, and whether this program acts on it
+// yet; parsing, variables, warnings and the help text all come from that table.
+//
+// The package is pure: it is handed the arguments and the environment and
+// touches neither the process nor the network. Texts and exit codes follow
+// spec/server-ops.md section 1.
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is what one member is told at its start. Parse fills it completely;
+// a Config written by hand should begin with Default.
+type Config struct {
+	// Name is the member's human-readable name.
+	Name string
+	// DataDir is the member's directory; Parse derives "<name>.etcd" when the
+	// flag is absent.
+	DataDir string
+	// WALDir is a separate directory for the log; empty means inside DataDir.
+	WALDir string
+
+	// HeartbeatInterval is the time between a leader's heartbeats; whole
+	// milliseconds, above zero.
+	HeartbeatInterval time.Duration
+	// ElectionTimeout is the shortest time without a leader before an election;
+	// whole milliseconds, at least 5 heartbeats, at most 50 s.
+	ElectionTimeout time.Duration
+	// InitialElectionTickAdvance shortens the first election of a member.
+	InitialElectionTickAdvance bool
+	// PreVote makes a candidate ask before it disturbs a leader.
+	PreVote bool
+	// StrictReconfigCheck refuses membership changes that would lose quorum.
+	StrictReconfigCheck bool
+
+	// ListenPeerURLs and ListenClientURLs are bound at start: hosts are
+	// addresses or "localhost".
+	ListenPeerURLs   URLs
+	ListenClientURLs URLs
+	// ListenClientHTTPURLs, when not empty, take HTTP away from
+	// ListenClientURLs.
+	ListenClientHTTPURLs URLs
+	// ListenMetricsURLs serve metrics and health only.
+	ListenMetricsURLs URLs
+	// AdvertisePeerURLs and AdvertiseClientURLs are what others are told; hosts
+	// may be names.
+	AdvertisePeerURLs   URLs
+	AdvertiseClientURLs URLs
+
+	// InitialCluster is "name=url,name=url"; see InitialMembers. Parse derives
+	// "<name>=http://localhost:2380" when the flag is absent.
+	InitialCluster string
+	// InitialClusterState is ClusterNew or ClusterExisting.
+	InitialClusterState string
+	// InitialClusterToken enters the hash that makes member and cluster ids.
+	InitialClusterToken string
+
+	// QuotaBackendBytes bounds the stored versions, in bytes: 0 is the default
+	// (2 GiB), negative is no bound.
+	QuotaBackendBytes int64
+	// MaxTxnOps bounds the operations of one transaction.
+	MaxTxnOps uint
+	// MaxRequestBytes bounds one client request, in bytes.
+	MaxRequestBytes uint
+	// MaxConcurrentStreams bounds the open HTTP/2 streams of one client.
+	MaxConcurrentStreams uint32
+	// GRPCKeepAliveMinTime is the shortest allowed time between a client's pings.
+	GRPCKeepAliveMinTime time.Duration
+	// GRPCKeepAliveInterval is the time between the server's own pings.
+	GRPCKeepAliveInterval time.Duration
+	// GRPCKeepAliveTimeout is how long a ping may stay unanswered.
+	GRPCKeepAliveTimeout time.Duration
+
+	// Logger is the kind of structured logs; only "zap" exists, the name of the
+	// line format.
+	Logger string
+	// LogLevel is one of debug, info, warn, error, dpanic, panic, fatal.
+	LogLevel string
+	// LogFormat is FormatJSON or FormatConsole.
+	LogFormat string
+	// LogOutputs are "default", "stderr", "stdout" or file paths; "default" is
+	// standard error and stands alone.
+	LogOutputs []string
+
+	// WarningApplyDuration is how long applying a request may take before a
+	// warning is logged.
+	WarningApplyDuration time.Duration
+	// WarningUnaryRequestDuration is the same for a whole unary call.
+	WarningUnaryRequestDuration time.Duration
+}
+
+// Values of Config.InitialClusterState.
+const (
+	ClusterNew      = "new"
+	ClusterExisting = "existing"
+)
+
+// Values of Config.LogFormat.
+const (
+	FormatJSON    = "json"
+	FormatConsole = "console"
+)
+
+// LogDefault is the log output that stands for standard error.
+const LogDefault = "default"
+
+// Default returns the configuration of an empty command line in an empty
+// environment.
+func Default() Config {
+	var c Config
+	for i := range table {
+		o := &table[i]
+		if err := o.value(&c).Set(o.def); err != nil {
+			panic("config: default of " + o.name + ": " + err.Error())
+		}
+	}
+	c.derive()
+	return c
+}
+
+// derive fills what follows from other fields.
+func (c *Config) derive() {
+	if c.DataDir == "" {
+		c.DataDir = c.Name + ".etcd"
+	}
+	if c.InitialCluster == "" {
+		c.InitialCluster = c.Name + "=" + defaultPeerURL
+	}
+}
+
+// A Warning is something to log once the logger stands: a flag without effect,
+// a variable that nobody knows, a variable that was used.
+type Warning struct {
+	Level slog.Level
+	Msg   string
+	Attrs []slog.Attr
+}
+
+// An Error ends the start of the program. Code is the exit code: 0 for help and
+// version, 1 for an unusable configuration, 2 for a flag that cannot be parsed.
+// Stdout and Stderr are to be written as they are; when both are empty, the
+// error itself is what should be logged, with Attrs.
+type Error struct {
+	Code   int
+	Stdout string
+	Stderr string
+	Attrs  []slog.Attr
+	err    error
+}
+
+// Error is the one-line reason.
+func (e *Error) Error() string { return e.err.Error() }
+
+// Unwrap returns the reason.
+func (e *Error) Unwrap() error { return e.err }

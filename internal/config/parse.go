@@ -1,0 +1,190 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// errShadowed is etcd's text, its doubled parenthesis included.
+var errShadowed = errors.New("conflicting environment variable is shadowed by corresponding command-line flag " +
+	"(either unset environment variable or disable flag))")
+
+// architectures that need no word from the user.
+var architectures = []string{"amd64", "arm64", "ppc64le", "s390x"}
+
+const (
+	prefixVariable = "ETCD_"
+	archVariable   = "ETCD_UNSUPPORTED_ARCH"
+	verVariable    = "ETCD_VERSION"
+
+	// journal is a log output of etcd's. Under systemd standard error reaches
+	// the same journal.
+	journal = "systemd/journal"
+)
+
+// Parse reads the arguments, without the program's name, and the environment in
+// the form of os.Environ. Every error is an *Error. The warnings are in the
+// order in which they should be logged, also when there is an error.
+func Parse(args, environ []string) (Config, []Warning, error) {
+	p := parser{given: map[string]bool{}, environ: environ}
+	err := p.run(args)
+	return p.config, p.warnings, err
+}
+
+// parser is one run of Parse.
+type parser struct {
+	config   Config
+	given    map[string]bool // flag names that a flag or a variable has set
+	environ  []string
+	warnings []Warning
+}
+
+func (p *parser) run(args []string) error {
+	p.config = Default()
+	p.config.DataDir, p.config.InitialCluster = "", ""
+	if err := p.checkArchitecture(runtime.GOARCH); err != nil {
+		return err
+	}
+	if err := p.flags(args); err != nil {
+		return err
+	}
+	if err := p.variables(); err != nil {
+		return err
+	}
+	if err := p.judge(); err != nil {
+		return err
+	}
+	if p.given["listen-client-urls"] && !p.given["advertise-client-urls"] {
+		p.config.AdvertiseClientURLs = nil
+	}
+	p.config.derive()
+	if err := p.config.Validate(); err != nil {
+		return failure(err)
+	}
+	return nil
+}
+
+// checkArchitecture refuses machines that nobody tests on, unless the variable
+// names the architecture.
+func (p *parser) checkArchitecture(arch string) error {
+	if slices.Contains(architectures, arch) || p.lookup(archVariable) == arch {
+		return nil
+	}
+	return failure(fmt.Errorf("%s is not tested: set %s=%s to start all the same", arch, archVariable, arch))
+}
+
+// flags reads the command line. The flag package gives etcd's own syntax and
+// texts: one dash or two, "-x=v" or "-x v", booleans alone.
+func (p *parser) flags(args []string) error {
+	set := flag.NewFlagSet("etcd", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	for i := range table {
+		set.Var(table[i].value(&p.config), table[i].name, "")
+	}
+	version := set.Bool("version", false, "")
+	switch err := set.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return &Error{Code: 0, Stdout: HelpText(), err: err}
+	case err != nil:
+		return &Error{Code: 2, Stderr: err.Error() + "\n" + usage, err: err}
+	}
+	if set.NArg() > 0 {
+		return failure(fmt.Errorf("%q is not a valid flag", set.Arg(0)))
+	}
+	if *version {
+		return &Error{Code: 0, Stdout: VersionText(), err: errors.New("version asked for")}
+	}
+	set.Visit(func(f *flag.Flag) { p.given[f.Name] = true })
+	return nil
+}
+
+// variables reads the environment: a variable fills a flag that is absent, and
+// contradicts one that is given.
+func (p *parser) variables() error {
+	options := map[string]*option{}
+	for i := range table {
+		options[table[i].variable()] = &table[i]
+	}
+	var used []string
+	for _, pair := range p.environ {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || !strings.HasPrefix(name, prefixVariable) || name == archVariable {
+			continue
+		}
+		o := options[name]
+		switch {
+		case name == verVariable:
+			p.warn(slog.LevelWarn, "cannot set special environment variable", slog.String("key", name))
+		case o == nil:
+			p.warn(slog.LevelWarn, "unrecognized environment variable", slog.String("environment-variable", name))
+		case p.given[o.name]:
+			return failure(errShadowed, slog.String("environment-variable", name))
+		case value != "":
+			if err := o.value(&p.config).Set(value); err != nil {
+				return failure(fmt.Errorf("invalid value %q for %s: %w", value, name, err))
+			}
+			if o.secret() {
+				value = "***"
+			}
+			p.warn(slog.LevelInfo, "recognized and used environment variable",
+				slog.String("variable-name", name), slog.String("variable-value", value))
+			used = append(used, o.name)
+		}
+	}
+	for _, name := range used {
+		p.given[name] = true
+	}
+	return nil
+}
+
+// judge warns of given flags that change nothing, and refuses those whose loss
+// would change the meaning of all the others.
+func (p *parser) judge() error {
+	for i := range table {
+		o := &table[i]
+		if !p.given[o.name] {
+			continue
+		}
+		switch o.state {
+		case later:
+			p.warn(slog.LevelWarn, "flag is not yet supported and has no effect", slog.String("flag", "--"+o.name))
+		case obsolete:
+			p.warn(slog.LevelWarn, "flag is deprecated and has no effect", slog.String("flag", "--"+o.name))
+		case refused:
+			return failure(fmt.Errorf("--%s is not yet supported; give its settings as flags or %s variables", o.name, prefixVariable+"*"))
+		}
+	}
+	for i, out := range p.config.LogOutputs {
+		if out == journal {
+			p.warn(slog.LevelWarn, "log output is not yet supported; logs go to standard error", slog.String("output", out))
+			p.config.LogOutputs[i] = "stderr"
+		}
+	}
+	return nil
+}
+
+// lookup returns the value of a variable; the last one counts.
+func (p *parser) lookup(name string) string {
+	value := ""
+	for _, pair := range p.environ {
+		if n, v, _ := strings.Cut(pair, "="); n == name {
+			value = v
+		}
+	}
+	return value
+}
+
+func (p *parser) warn(level slog.Level, msg string, attrs ...slog.Attr) {
+	p.warnings = append(p.warnings, Warning{Level: level, Msg: msg, Attrs: attrs})
+}
+
+// failure is a configuration that parses and cannot be used.
+func failure(err error, attrs ...slog.Attr) *Error {
+	return &Error{Code: 1, Attrs: attrs, err: err}
+}

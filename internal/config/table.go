@@ -1,0 +1,265 @@
+package config
+
+import (
+	"strings"
+	"time"
+)
+
+// group is a section of the help text.
+type group string
+
+const (
+	member     group = "Member"
+	clustering group = "Clustering"
+	security   group = "Security"
+	auth       group = "Auth"
+	profiling  group = "Profiling and Monitoring"
+	tracing    group = "Tracing"
+	logging    group = "Logging"
+	checks     group = "Checks and limits"
+)
+
+// groups in the order of the help text.
+var groups = []group{member, clustering, security, auth, profiling, tracing, logging, checks}
+
+// state says what a flag does in this version.
+type state uint8
+
+const (
+	// ready: the flag has its effect.
+	ready state = iota
+	// later: the flag is checked for its kind and has no effect yet; giving it
+	// warns. The feature's own change makes it ready.
+	later
+	// obsolete: etcd itself keeps the flag only for old command lines; giving
+	// it warns.
+	obsolete
+	// refused: the flag cannot be dropped without harm, and is an error.
+	refused
+	// silent: accepted from ancient command lines without a word; no help.
+	silent
+)
+
+// option is one row: a flag, and by its name the variable and the file key.
+type option struct {
+	name  string
+	def   string
+	in    group
+	state state
+	value binding
+	help  string
+}
+
+// variable is the name of the option's environment variable.
+func (o *option) variable() string {
+	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+}
+
+// secret reports whether the option's value must not be logged.
+func (o *option) secret() bool { return strings.Contains(o.name, "password") }
+
+const (
+	defaultPeerURL   = "http://localhost:2380"
+	defaultClientURL = "http://localhost:2379"
+)
+
+// table is every flag of etcd 3.7, in the order of the help text. It is read only.
+var table = []option{
+	{"name", "default", member, ready, bind(parseText, func(c *Config) *string { return &c.Name }),
+		"The name that people know this member by."},
+	{"data-dir", "", member, ready, bind(parseText, func(c *Config) *string { return &c.DataDir }),
+		"Directory of all data of this member; ${name}.etcd when empty."},
+	{"wal-dir", "", member, later, bind(parseText, func(c *Config) *string { return &c.WALDir }),
+		"Directory of the write-ahead log, when it should not be inside the data directory."},
+	{"snapshot-count", "10000", member, later, anyUint,
+		"Committed entries between two snapshots to disk."},
+	{"snapshot-catchup-entries", "5000", member, later, anyUint,
+		"Log entries kept behind a snapshot for slow followers."},
+	{"heartbeat-interval", "100", member, ready, bind(parseMillis, func(c *Config) *time.Duration { return &c.HeartbeatInterval }),
+		"Milliseconds between heartbeats of a leader."},
+	{"election-timeout", "1000", member, ready, bind(parseMillis, func(c *Config) *time.Duration { return &c.ElectionTimeout }),
+		"Milliseconds without a leader before an election; equal on all members."},
+	{"initial-election-tick-advance", "true", member, later, bindBool(func(c *Config) *bool { return &c.InitialElectionTickAdvance }),
+		"Shorten the wait for the first election after a start."},
+	{"listen-peer-urls", defaultPeerURL, member, ready, bind(ParseURLs, func(c *Config) *URLs { return &c.ListenPeerURLs }),
+		"URLs on which other members are served."},
+	{"listen-client-urls", defaultClientURL, member, ready, bind(ParseURLs, func(c *Config) *URLs { return &c.ListenClientURLs }),
+		"URLs on which clients are served: gRPC, and HTTP unless --listen-client-http-urls is given."},
+	{"listen-client-http-urls", "", member, later, bind(parseOptionalURLs, func(c *Config) *URLs { return &c.ListenClientHTTPURLs }),
+		"URLs for HTTP alone; gRPC stays on --listen-client-urls."},
+	{"listen-metrics-urls", "", member, later, bind(parseOptionalURLs, func(c *Config) *URLs { return &c.ListenMetricsURLs }),
+		"Additional URLs that serve metrics and health only."},
+	{"max-snapshots", "5", member, obsolete, anyUint,
+		"Snapshot files kept. Without effect; goes away in 3.8."},
+	{"max-wals", "5", member, later, anyUint,
+		"Log files kept; 0 is no bound."},
+	{"quota-backend-bytes", "0", member, later, bind(parseInt[int64], func(c *Config) *int64 { return &c.QuotaBackendBytes }),
+		"Space quota in bytes; 0 is 2 GiB, negative is none."},
+	{"backend-bbolt-freelist-type", "map", member, later, anyText,
+		"Free list of etcd's database file: map or array."},
+	{"backend-batch-interval", "0s", member, later, anyDuration,
+		"Longest time before a batch is committed to the store."},
+	{"backend-batch-limit", "0", member, later, anyInt,
+		"Most operations before a batch is committed to the store."},
+	{"max-txn-ops", "128", member, ready, bind(parseUint[uint], func(c *Config) *uint { return &c.MaxTxnOps }),
+		"Most operations in one transaction."},
+	{"max-request-bytes", "1572864", member, ready, bind(parseUint[uint], func(c *Config) *uint { return &c.MaxRequestBytes }),
+		"Largest client request in bytes."},
+	{"max-concurrent-streams", "4294967295", member, ready, bind(parseUint[uint32], func(c *Config) *uint32 { return &c.MaxConcurrentStreams }),
+		"Most open HTTP/2 streams of one client."},
+	{"grpc-keepalive-min-time", "5s", member, ready, bind(parseDuration, func(c *Config) *time.Duration { return &c.GRPCKeepAliveMinTime }),
+		"Shortest time that a client must leave between pings."},
+	{"grpc-keepalive-interval", "2h0m0s", member, ready, bind(parseDuration, func(c *Config) *time.Duration { return &c.GRPCKeepAliveInterval }),
+		"Time between the server's pings of a silent client; 0 is never."},
+	{"grpc-keepalive-timeout", "20s", member, ready, bind(parseDuration, func(c *Config) *time.Duration { return &c.GRPCKeepAliveTimeout }),
+		"How long a ping may stay unanswered before the connection is closed; 0 is no bound."},
+	{"socket-reuse-port", "false", member, later, anyBool,
+		"Let several processes bind the same port."},
+	{"socket-reuse-address", "false", member, later, anyBool,
+		"Bind addresses whose connections are still closing."},
+	{"raft-read-timeout", "5s", member, later, anyDuration,
+		"Read time-out of peer connections, at least 5s."},
+	{"raft-write-timeout", "5s", member, later, anyDuration,
+		"Write time-out of peer connections, at least 5s."},
+	{"memory-mlock", "false", member, later, anyBool,
+		"Keep the process's memory from being swapped out."},
+	{"feature-gates", "", member, later, anyText,
+		"Gates as Name=true|false pairs, separated by commas."},
+
+	{"initial-advertise-peer-urls", defaultPeerURL, clustering, ready, bind(ParseURLs, func(c *Config) *URLs { return &c.AdvertisePeerURLs }),
+		"Peer URLs of this member that the other members are told."},
+	{"advertise-client-urls", defaultClientURL, clustering, ready, bind(ParseURLs, func(c *Config) *URLs { return &c.AdvertiseClientURLs }),
+		"Client URLs of this member that everybody is told; needed whenever --listen-client-urls is given."},
+	{"initial-cluster", "", clustering, ready, bind(parseText, func(c *Config) *string { return &c.InitialCluster }),
+		"Members of a new cluster as name=url pairs, separated by commas; ${name}=" + defaultPeerURL + " when empty."},
+	{"initial-cluster-state", ClusterNew, clustering, ready, bind(oneOf(ClusterNew, ClusterExisting), func(c *Config) *string { return &c.InitialClusterState }),
+		"new to form a cluster, existing to join one."},
+	{"initial-cluster-token", "etcd-cluster", clustering, ready, bind(parseText, func(c *Config) *string { return &c.InitialClusterToken }),
+		"A word that keeps clusters of one network apart."},
+	{"discovery-endpoints", "", clustering, later, anyText,
+		"Endpoints of a cluster that helps this one to find its members."},
+	{"discovery-token", "", clustering, later, anyText,
+		"The word under which the members find each other there."},
+	{"discovery-dial-timeout", "2s", clustering, later, anyDuration,
+		"Time-out of a connection to the discovery cluster."},
+	{"discovery-request-timeout", "5s", clustering, later, anyDuration,
+		"Time-out of a request to the discovery cluster."},
+	{"discovery-keepalive-time", "2s", clustering, later, anyDuration,
+		"Time between pings of the discovery cluster."},
+	{"discovery-keepalive-timeout", "6s", clustering, later, anyDuration,
+		"How long such a ping may stay unanswered."},
+	{"discovery-insecure-transport", "true", clustering, later, anyBool,
+		"Talk to the discovery cluster in clear text."},
+	{"discovery-insecure-skip-tls-verify", "false", clustering, later, anyBool,
+		"Do not check the discovery cluster's certificate."},
+	{"discovery-cert", "", clustering, later, anyText,
+		"Client certificate file for the discovery cluster."},
+	{"discovery-key", "", clustering, later, anyText,
+		"Client key file for the discovery cluster."},
+	{"discovery-cacert", "", clustering, later, anyText,
+		"CA file that the discovery cluster's certificate is checked with."},
+	{"discovery-user", "", clustering, later, anyText,
+		"name[:password] at the discovery cluster."},
+	{"discovery-password", "", clustering, later, anyText,
+		"Password at the discovery cluster."},
+	{"discovery-srv", "", clustering, later, anyText,
+		"Domain whose SRV records list the members."},
+	{"discovery-srv-name", "", clustering, later, anyText,
+		"Suffix of the service name in those SRV records."},
+	{"discovery-fallback", "exit", clustering, later, anyOf("exit"),
+		"What to do when discovery fails: exit."},
+	{"strict-reconfig-check", "true", clustering, later, bindBool(func(c *Config) *bool { return &c.StrictReconfigCheck }),
+		"Refuse membership changes that would cost the quorum."},
+	{"pre-vote", "true", clustering, later, bindBool(func(c *Config) *bool { return &c.PreVote }),
+		"Ask for votes in advance, so that a returning member disturbs nobody."},
+	{"auto-compaction-mode", "periodic", clustering, later, anyText,
+		"What --auto-compaction-retention counts: periodic (time) or revision."},
+	{"auto-compaction-retention", "0", clustering, later, anyText,
+		"History kept by automatic compaction; 0 is off."},
+	{"max-learners", "1", clustering, later, anyInt,
+		"Most learners in the cluster."},
+	{"force-new-cluster", "false", clustering, later, anyBool,
+		"Restart one member as a cluster of one."},
+	{"v2-deprecation", "write-only", clustering, obsolete, anyOf("write-only", "write-only-skip-check", "write-only-drop-data", "gone"),
+		"Phase of the removal of the v2 store. Without effect; goes away in 3.8."},
+
+	{"cert-file", "", security, later, anyText, "Server certificate file for clients."},
+	{"key-file", "", security, later, anyText, "Server key file for clients."},
+	{"client-cert-file", "", security, later, anyText, "Client certificate file, when it is not --cert-file."},
+	{"client-key-file", "", security, later, anyText, "Client key file, when it is not --key-file."},
+	{"client-cert-auth", "false", security, later, anyBool, "Demand certificates of clients."},
+	{"client-crl-file", "", security, later, anyText, "File of revoked client certificates."},
+	{"client-cert-allowed-hostname", "", security, later, anyText, "Host name that a client certificate must carry."},
+	{"trusted-ca-file", "", security, later, anyText, "CA file that client certificates are checked with."},
+	{"auto-tls", "false", security, later, anyBool, "Serve clients with a certificate made at start."},
+	{"peer-cert-file", "", security, later, anyText, "Certificate file for peers."},
+	{"peer-key-file", "", security, later, anyText, "Key file for peers."},
+	{"peer-client-cert-file", "", security, later, anyText, "Certificate file towards peers, when it is not --peer-cert-file."},
+	{"peer-client-key-file", "", security, later, anyText, "Key file towards peers, when it is not --peer-key-file."},
+	{"peer-client-cert-auth", "false", security, later, anyBool, "Demand certificates of peers."},
+	{"peer-trusted-ca-file", "", security, later, anyText, "CA file that peer certificates are checked with."},
+	{"peer-auto-tls", "false", security, later, anyBool, "Serve peers with a certificate made at start."},
+	{"peer-crl-file", "", security, later, anyText, "File of revoked peer certificates."},
+	{"peer-cert-allowed-cn", "", security, later, anyText, "Common name that a peer certificate must carry."},
+	{"peer-cert-allowed-hostname", "", security, later, anyText, "Host name that a peer certificate must carry."},
+	{"peer-skip-client-san-verification", "false", security, later, anyBool, "Do not compare peer certificates with addresses."},
+	{"self-signed-cert-validity", "1", security, later, anyUint, "Years that certificates made at start are valid."},
+	{"cipher-suites", "", security, later, anyText, "TLS cipher suites, separated by commas; empty is Go's choice."},
+	{"tls-min-version", "TLS1.2", security, later, anyText, "Lowest TLS version."},
+	{"tls-max-version", "", security, later, anyText, "Highest TLS version; empty is Go's choice."},
+	{"cors", "*", security, later, bind(parseOrigins, nil), "Origins that browsers may call from, separated by commas."},
+	{"host-whitelist", "*", security, later, anyText, "Host names that plain HTTP requests may ask for."},
+
+	{"auth-token", "simple", auth, later, anyText, "Kind of tokens: simple, or jwt with its options."},
+	{"bcrypt-cost", "10", auth, later, anyUint, "Cost of password hashes, 4 to 31."},
+	{"auth-token-ttl", "300", auth, later, anyUint, "Seconds that a simple token lives."},
+
+	{"enable-pprof", "false", profiling, later, anyBool, "Serve run-time profiles under /debug/pprof/."},
+	{"metrics", "basic", profiling, later, anyText, "How much is measured: basic or extensive."},
+
+	{"enable-distributed-tracing", "false", tracing, later, anyBool, "Send traces of requests."},
+	{"distributed-tracing-address", "localhost:4317", tracing, later, anyText, "Address of the trace collector."},
+	{"distributed-tracing-service-name", "etcd", tracing, later, anyText, "Service name in traces; equal on all members."},
+	{"distributed-tracing-instance-id", "", tracing, later, anyText, "Instance name in traces; different on each member."},
+	{"distributed-tracing-sampling-rate", "0", tracing, later, anyInt, "Requests traced of each million."},
+
+	{"logger", "zap", logging, ready, bind(parseText, func(c *Config) *string { return &c.Logger }), "Kind of structured logs: zap."},
+	{"log-outputs", LogDefault, logging, ready, bind(parseList, func(c *Config) *[]string { return &c.LogOutputs }),
+		"Where logs go: default (standard error), stderr, stdout, or file paths, separated by commas."},
+	{"log-level", "info", logging, ready, bind(parseText, func(c *Config) *string { return &c.LogLevel }),
+		"Lowest level that is logged: debug, info, warn, error, panic or fatal."},
+	{"log-format", FormatJSON, logging, ready, bind(parseText, func(c *Config) *string { return &c.LogFormat }),
+		"json or console."},
+	{"enable-log-rotation", "false", logging, later, anyBool, "Rotate the one file of --log-outputs."},
+	{"log-rotation-config-json", `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`, logging, later, anyText,
+		"How it is rotated: sizes in MB, ages in days, 0 is no bound."},
+
+	{"corrupt-check-time", "0s", checks, later, anyDuration, "Time between comparisons of all members' data; 0 is off."},
+	{"compact-hash-check-time", "1m0s", checks, later, anyDuration, "Time between comparisons of compaction hashes."},
+	{"compaction-batch-limit", "1000", checks, later, anyInt, "Most revisions deleted in one step of a compaction."},
+	{"compaction-sleep-interval", "10ms", checks, later, anyDuration, "Pause between two such steps."},
+	{"watch-progress-notify-interval", "10m0s", checks, later, anyDuration, "Time between progress notifications of idle watches."},
+	{"downgrade-check-time", "5s", checks, later, anyDuration, "Time between looks at a running downgrade."},
+	{"warning-apply-duration", "100ms", checks, later, bind(parseDuration, func(c *Config) *time.Duration { return &c.WarningApplyDuration }),
+		"How long applying a request may take before a warning."},
+	{"warning-unary-request-duration", "300ms", checks, later, bind(parseDuration, func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
+		"How long a unary call may take before a warning."},
+	{"bootstrap-defrag-threshold-megabytes", "0", checks, later, anyUint, "Reclaimable megabytes that make a start defragment first; 0 is off."},
+	{"enable-grpc-gateway", "true", checks, later, anyBool, "Serve the JSON gateway."},
+	{"unsafe-no-fsync", "false", checks, later, anyBool, "Never sync to disk. Loses data."},
+
+	{"config-file", "", "", refused, anyText, ""},
+	{"cluster-active-size", "", "", silent, ignored, ""},
+	{"cluster-remove-delay", "", "", silent, ignored, ""},
+	{"cluster-sync-interval", "", "", silent, ignored, ""},
+	{"config", "", "", silent, ignored, ""},
+	{"force", "", "", silent, ignored, ""},
+	{"max-result-buffer", "", "", silent, ignored, ""},
+	{"max-retry-attempts", "", "", silent, ignored, ""},
+	{"peer-heartbeat-interval", "", "", silent, ignored, ""},
+	{"peer-election-timeout", "", "", silent, ignored, ""},
+	{"retry-interval", "", "", silent, ignored, ""},
+	{"snapshot", "", "", silent, ignored, ""},
+	{"v", "", "", silent, ignored, ""},
+	{"vv", "", "", silent, ignored, ""},
+}

@@ -1,0 +1,110 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// maxElectionTimeout bounds ElectionTimeout.
+const maxElectionTimeout = 50 * time.Second
+
+// errNoAdvertise: whoever chooses where to listen must say how to get there.
+var errNoAdvertise = errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
+
+// logLevels are the accepted words of --log-level.
+var logLevels = []string{"debug", "info", "warn", "error", "dpanic", "panic", "fatal"}
+
+// Validate checks what no single flag can know. Texts are those of
+// spec/server-ops.md 1.5.
+func (c *Config) Validate() error {
+	checks := []func() error{c.checkLogging, c.checkListeners, c.checkAdvertised, c.checkTimes}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkLogging() error {
+	switch c.Logger {
+	case "zap":
+	case "capnslog":
+		return errors.New("--logger=capnslog is removed in v3.5")
+	default:
+		return fmt.Errorf("unknown logger option %q", c.Logger)
+	}
+	if c.LogFormat != FormatJSON && c.LogFormat != FormatConsole {
+		return fmt.Errorf("unknown log format: %q", c.LogFormat)
+	}
+	if !slices.Contains(logLevels, c.LogLevel) {
+		return fmt.Errorf("unrecognized level: %q", c.LogLevel)
+	}
+	if len(c.LogOutputs) == 0 {
+		return errors.New("--log-outputs must name at least one output")
+	}
+	if len(c.LogOutputs) > 1 && slices.Contains(c.LogOutputs, LogDefault) {
+		return fmt.Errorf("multi logoutput for %q is not supported yet", LogDefault)
+	}
+	return nil
+}
+
+func (c *Config) checkListeners() error {
+	if len(c.ListenPeerURLs) == 0 || len(c.ListenClientURLs) == 0 {
+		return errNoURLs
+	}
+	for _, urls := range []URLs{c.ListenPeerURLs, c.ListenClientURLs, c.ListenClientHTTPURLs, c.ListenMetricsURLs} {
+		if err := checkBind(urls); err != nil {
+			return err
+		}
+	}
+	for _, urls := range []URLs{c.ListenPeerURLs, c.ListenClientURLs} {
+		for i := range urls {
+			if isSecure(&urls[i]) {
+				return fmt.Errorf("TLS is not yet supported: cannot listen on %s", &urls[i])
+			}
+		}
+	}
+	for i := range c.ListenClientURLs {
+		if slices.Contains(c.ListenClientHTTPURLs.Strings(), c.ListenClientURLs[i].String()) {
+			return fmt.Errorf("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url %s", &c.ListenClientURLs[i])
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkAdvertised() error {
+	if len(c.AdvertisePeerURLs) == 0 {
+		return errNoURLs
+	}
+	if err := checkAdvertise("--initial-advertise-peer-urls", c.AdvertisePeerURLs); err != nil {
+		return err
+	}
+	if err := checkAdvertise("--advertise-client-urls", c.AdvertiseClientURLs); err != nil {
+		return err
+	}
+	if c.InitialClusterState != ClusterNew && c.InitialClusterState != ClusterExisting {
+		return fmt.Errorf("unexpected clusterState %q", c.InitialClusterState)
+	}
+	if len(c.AdvertiseClientURLs) == 0 {
+		return errNoAdvertise
+	}
+	return nil
+}
+
+func (c *Config) checkTimes() error {
+	beat, election := c.HeartbeatInterval.Milliseconds(), c.ElectionTimeout.Milliseconds()
+	switch {
+	case beat <= 0:
+		return fmt.Errorf("--heartbeat-interval must be >0 (set to %dms)", beat)
+	case election <= 0:
+		return fmt.Errorf("--election-timeout must be >0 (set to %dms)", election)
+	case election/5 < beat:
+		return fmt.Errorf("--election-timeout[%vms] should be at least as 5 times as --heartbeat-interval[%vms]", election, beat)
+	case c.ElectionTimeout > maxElectionTimeout:
+		return fmt.Errorf("--election-timeout[%vms] is too long, and should be set less than %vms", election, maxElectionTimeout.Milliseconds())
+	}
+	return nil
+}
