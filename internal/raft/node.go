@@ -1,82 +1,278 @@
 package raft
 
 import (
+	"slices"
+
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/raft/progress"
+	"github.com/kvorum/kvorum/internal/raft/quorum"
 )
 
 // Node is one replica of one group. It is not safe for concurrent use.
 //
 // now, in every method that takes it, is the instant at which the input
 // arrived; it never moves backwards from one input to the next.
-type Node struct{}
+type Node struct {
+	cfg Config
+	now env.Instant
+
+	role   Role
+	leader id.Member
+	hard   HardState
+	log    log
+	// confs are the configurations in the log: the first is committed, those
+	// after it may still be undone. The last one is in effect (rule 10).
+	confs []placedConf
+	// applying is the last index handed out in an Apply, applied the last that the
+	// host said is in the state machine.
+	applying, applied id.Index
+	// damaged: neither vote nor stand until an entry of a term above seen is
+	// applied (rule 5); met says that a leader was met since the start.
+	damaged, met bool
+	seen         id.Term
+
+	// deadline is when a replica that is not leader gives its leader up, or its
+	// election; heard is when the leader was last heard, if it ever was.
+	deadline, heard env.Instant
+	everHeard       bool
+	tally           quorum.Tally
+	// eager: this pre-vote was asked for because connections were lost, so others
+	// ask at the same moment; see grants.
+	eager, transferred bool
+
+	// What a follower owes its leader: see settleAck and settleRound.
+	agreed, acked            id.Index
+	ackOwed, roundOwed       bool
+	roundMet, roundAnswered  uint64
+	forwarded                []forwardedRead
+	forwardRetry             env.Instant
+	install                  *Snapshot
+	number, persistedNumber  uint64
+	hardNumber               uint64
+	hardDirty, dirty, urgent bool
+
+	// What a leader knows; see replicate.go, read.go and transfer.go.
+	followers        []progress.Follower
+	termFirst        id.Index
+	round, roundWant uint64
+	reads            []pendingRead
+	transferee       id.Member
+	transferUntil    env.Instant
+	transferSent     bool
+
+	// What the next Output takes along.
+	send, after []Message
+	results     []ReadResult
+	loads       []Load
+	saves       []id.Member
+	events      []Event
+
+	indices  []id.Index
+	rounds   []uint64
+	instants []env.Instant
+}
 
 // New makes a node from what recovery found. It panics with an
 // invariant.Violation when start contradicts itself.
-func New(cfg Config, start Start, now env.Instant) *Node { panic("contract only") }
-
-// Tick lets time pass: elections, heartbeats, quorum checks. It is due at Wake.
-func (n *Node) Tick(now env.Instant) {}
-
-// Wake is the instant of the next Tick; env.Never for a lone voter that leads.
-func (n *Node) Wake() env.Instant { return 0 }
+func New(cfg Config, start Start, now env.Instant) *Node {
+	invariant.Check(cfg.ID != 0 && cfg.Election > 0 && cfg.Heartbeat > 0 && cfg.Draw != nil && cfg.Sum != nil,
+		"incomplete configuration of member %v", cfg.ID)
+	invariant.Check(cfg.MaxAppendBytes > 0 && cfg.MaxInflightBytes > 0 && cfg.MaxInflightMessages > 0,
+		"windows of %d, %d bytes and %d messages", cfg.MaxAppendBytes, cfg.MaxInflightBytes, cfg.MaxInflightMessages)
+	n := &Node{cfg: cfg, now: now, hard: start.Hard, log: newLog(&start),
+		applying: start.Applied, applied: start.Applied, damaged: start.Damaged}
+	last := n.log.end()
+	invariant.Check(start.Applied >= start.Base.Index && start.Applied <= last.Index,
+		"applied %d is outside the log from %d to %d", start.Applied, start.Base.Index, last.Index)
+	if start.Damaged {
+		// What was lost may be what the commit hint speaks of.
+		n.hard.Commit = min(n.hard.Commit, last.Index)
+	}
+	n.hard.Commit = max(n.hard.Commit, start.Applied)
+	invariant.Check(n.hard.Commit <= last.Index, "commit %d is beyond the log's end %d", n.hard.Commit, last.Index)
+	if last.Term > n.hard.Term {
+		invariant.Check(start.Damaged, "the log has term %d, the hard state %d", last.Term, n.hard.Term)
+		n.hard.Term, n.hard.Vote = last.Term, 0
+	}
+	n.seen = n.hard.Term
+	n.startConfs(&start)
+	n.restartTimer()
+	n.dirty = n.hard.Commit > n.applying
+	return n
+}
 
 // Step takes a message from another replica. Messages for another member or
 // from a term gone by are dropped or answered as the paper says.
-func (n *Node) Step(now env.Instant, m Message) {}
-
-// Propose appends an entry if this node leads in term and returns its index.
-// Errors: ErrNotLeader, ErrTransferring.
-func (n *Node) Propose(now env.Instant, term id.Term, data []byte) (id.Index, error) {
-	return 0, nil
+func (n *Node) Step(now env.Instant, m Message) {
+	n.now = now
+	if m.To != n.cfg.ID || m.From == n.cfg.ID {
+		return
+	}
+	if m.Term < n.hard.Term {
+		n.stepPast(m)
+		return
+	}
+	if m.Term > n.hard.Term && !n.stepFuture(m) {
+		return
+	}
+	switch b := m.Body.(type) {
+	case *VoteRequest:
+		n.stepVoteRequest(m, b)
+	case *VoteReply:
+		n.stepVoteReply(m, b)
+	case *Append:
+		n.follow(m.From)
+		n.stepAppend(b)
+	case *Heartbeat:
+		n.follow(m.From)
+		n.stepHeartbeat(b)
+	case *Snapshot:
+		n.follow(m.From)
+		n.stepSnapshot(b)
+	case *AppendReply:
+		n.stepAppendReply(m.From, b)
+	case *RoundReply:
+		n.stepRoundReply(m.From, b)
+	case *TimeoutNow:
+		n.stepTimeoutNow()
+	case *ReadRequest:
+		n.stepReadRequest(m.From, b)
+	case *ReadReply:
+		n.stepReadReply(b)
+	default:
+		invariant.Check(false, "message of unknown body %T", m.Body)
+	}
 }
 
-// ProposeConf appends a configuration change of one voter (rule 10). Errors:
-// ErrNotLeader, ErrTransferring, ErrChangePending, ErrBadChange.
-func (n *Node) ProposeConf(now env.Instant, conf Conf) (id.Index, error) { return 0, nil }
+// stepPast answers a message of a term gone by. A leader that was deposed, or
+// that a stickier majority follows at a lower term than this replica's, learns
+// the term; a candidate is refused; the rest is old news.
+func (n *Node) stepPast(m Message) {
+	switch b := m.Body.(type) {
+	case *VoteRequest:
+		n.reply(n.message(m.From, &VoteReply{Pre: b.Pre}))
+	case *Append:
+		n.reply(n.message(m.From, &AppendReply{Reject: true, Previous: b.Previous.Index}))
+	case *Heartbeat, *Snapshot:
+		n.reply(n.message(m.From, &AppendReply{Reject: true}))
+	}
+}
 
-// Read asks for a linearizable read of this member; the answer is in the Reads
-// of a later Output. Errors: ErrNoLeader.
-func (n *Node) Read(now env.Instant, read ReadID) error { return nil }
-
-// Transfer hands leadership to a voter, or to the best one when to is 0. It is
-// given up after an election time-out. Errors: ErrNotLeader, ErrBadTransferee.
-func (n *Node) Transfer(now env.Instant, to id.Member) error { return nil }
-
-// Campaign stands for election at once (a lone voter at start; tests).
-func (n *Node) Campaign(now env.Instant) {}
-
-// LeaderUnreachable says that the connections to the leader are lost: a follower
-// asks for pre-votes at once (rule 15).
-func (n *Node) LeaderUnreachable(now env.Instant) {}
-
-// PeerUnreachable says that messages to a follower were lost: the leader goes
-// back to probing.
-func (n *Node) PeerUnreachable(member id.Member) {}
+// stepFuture moves to the term of a message of a later term and says whether the
+// message is to be looked at any further.
+func (n *Node) stepFuture(m Message) bool {
+	switch b := m.Body.(type) {
+	case *VoteRequest:
+		if b.Pre {
+			return true // asking is free: no term changes
+		}
+		if !b.Transfer && n.hearsLeader() {
+			return false
+		}
+		n.becomeFollower(m.Term, 0)
+	case *VoteReply:
+		if b.Pre && b.Granted {
+			return true // it repeats the term asked for, nobody is in it yet
+		}
+		n.becomeFollower(m.Term, 0)
+	case *Append, *Heartbeat, *Snapshot, *TimeoutNow:
+		n.becomeFollower(m.Term, m.From)
+	default:
+		n.becomeFollower(m.Term, 0)
+	}
+	return true
+}
 
 // Persisted says that the Output of that number, and all before it, is on
 // stable storage (rule 9).
-func (n *Node) Persisted(now env.Instant, number uint64) {}
+func (n *Node) Persisted(now env.Instant, number uint64) {
+	n.now = now
+	invariant.Check(number <= n.number && number >= n.persistedNumber,
+		"persisted output %d after %d, of %d", number, n.persistedNumber, n.number)
+	n.persistedNumber = number
+	n.log.persisted(number)
+	switch n.role {
+	case Candidate:
+		n.countOwnVote()
+	case Leader:
+		n.advanceCommit()
+	case Follower:
+		n.dirty = n.dirty || n.ackOwed || n.acked < n.agreed
+	}
+	n.afterDurable()
+}
 
 // Applied says that all entries up to index are in the state machine.
-func (n *Node) Applied(index id.Index) {}
+func (n *Node) Applied(index id.Index) {
+	invariant.Check(index <= n.applying, "applied %d, but only %d was handed out", index, n.applying)
+	if index <= n.applied {
+		return
+	}
+	n.applied = index
+	n.healBy(index)
+	n.log.drop(n.cfg.CacheBytes, min(n.applied, n.log.durable))
+}
 
-// Loaded answers a Load. An empty answer says that the entries are no longer in
-// the log: the follower then needs a snapshot.
-func (n *Node) Loaded(now env.Instant, load Load, entries []Entry) {}
+// afterDurable looks at what more durable entries allow.
+func (n *Node) afterDurable() {
+	if n.applyLimit() > n.applying {
+		n.dirty = true
+	}
+	n.log.drop(n.cfg.CacheBytes, min(n.applied, n.log.durable))
+}
 
 // Trimmed says that the log dropped its entries up to and including base.
-func (n *Node) Trimmed(base Position) {}
+func (n *Node) Trimmed(base Position) {
+	invariant.Check(base.Index <= n.applied || base.Index <= n.log.base.Index,
+		"trimmed to %d, applied is %d", base.Index, n.applied)
+	n.log.trim(base)
+}
 
-// SnapshotSent says that a follower in Saves was sent a snapshot at a position;
-// SnapshotFailed that it was not and may ask again.
-func (n *Node) SnapshotSent(now env.Instant, to id.Member, at id.Index) {}
+// setCommit raises the commit index.
+func (n *Node) setCommit(index id.Index) {
+	invariant.Check(index >= n.hard.Commit && index <= n.log.last,
+		"commit from %d to %d in a log up to %d", n.hard.Commit, index, n.log.last)
+	if index == n.hard.Commit {
+		return
+	}
+	n.hard.Commit = index
+	n.settleConfs()
+	n.dirty = true
+}
 
-// SnapshotFailed says that a snapshot in Saves could not be sent.
-func (n *Node) SnapshotFailed(to id.Member) {}
+// message makes a message of the current term.
+func (n *Node) message(to id.Member, body Body) Message {
+	return Message{From: n.cfg.ID, To: to, Term: n.hard.Term, Body: body}
+}
 
-// Output returns the next thing to do; ok is false when there is nothing.
-func (n *Node) Output() (out Output, ok bool) { return Output{}, false }
+// post sends a message with the next Output, at once.
+func (n *Node) post(to id.Member, body Body) {
+	n.send = append(n.send, n.message(to, body))
+	n.dirty = true
+}
+
+func (n *Node) tell(e Event) {
+	n.events = append(n.events, e)
+	n.dirty = true
+}
 
 // Status looks at the node.
-func (n *Node) Status() Status { return Status{} }
+func (n *Node) Status() Status {
+	s := Status{ID: n.cfg.ID, Role: n.role, Leader: n.leader, Hard: n.hard, Last: n.log.end(),
+		Durable: n.log.durable, Applied: n.applied, Damaged: n.damaged,
+		Conf: Conf{Voters: slices.Clone(n.conf().Voters)}}
+	if n.role != Leader {
+		return s
+	}
+	for _, m := range n.conf().Voters {
+		if m == n.cfg.ID {
+			s.Progress = append(s.Progress, Progress{Member: m, Match: n.log.durable, Next: n.log.last + 1, Active: true})
+		} else if f := n.follower(m); f != nil {
+			s.Progress = append(s.Progress, Progress{Member: m, Match: f.Match(), Next: f.Next(),
+				Active: f.Active(n.now, n.cfg.Election), Snapshotting: f.State() == progress.Snapshot, Inflight: f.Inflight()})
+		}
+	}
+	return s
+}

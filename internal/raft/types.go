@@ -203,6 +203,8 @@ const (
 	Truncated
 	// ConfChanged: the configuration of Index took effect.
 	ConfChanged
+	// Healed: a damaged replica applied Index of Term and votes again (rule 5).
+	Healed
 )
 
 // Event is one thing that happened inside a node.
