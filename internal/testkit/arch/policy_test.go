@@ -13,6 +13,7 @@ internal/env/osenv  internal/env/simenv
 internal/raft/quorum
 internal/raft/progress  internal/storage/engine/keys
 internal/raft  internal/storage/wal  internal/storage/engine
+internal/storage/engine/syncmark
 internal/storage/engine/pebbledb  internal/storage/engine/memdb
 internal/storage/raftlog  internal/storage/snapshot  internal/state/command
 internal/state/mvcc  internal/state/member

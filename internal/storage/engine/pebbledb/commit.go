@@ -1,0 +1,133 @@
+package pebbledb
+
+import (
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
+)
+
+// batch is engine.Batch on Pebble's, whose buffer it keeps from use to use.
+type batch struct{ b *pebble.Batch }
+
+// NewBatch is engine.Writer's.
+func (db *DB) NewBatch() engine.Batch { return &batch{db.p.NewBatch()} }
+
+// Set is engine.Batch's.
+func (b *batch) Set(key, value []byte) {
+	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	err := b.b.Set(key, value, nil)
+	invariant.Check(err == nil, "batch: %v", err)
+}
+
+// Delete is engine.Batch's.
+func (b *batch) Delete(key []byte) {
+	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	err := b.b.Delete(key, nil)
+	invariant.Check(err == nil, "batch: %v", err)
+}
+
+// Bytes is engine.Batch's.
+func (b *batch) Bytes() int {
+	if b.b.Empty() {
+		return 0
+	}
+	return b.b.Len()
+}
+
+// Reset is engine.Batch's.
+func (b *batch) Reset() { b.b.Reset() }
+
+// Close is engine.Batch's.
+func (b *batch) Close() {
+	err := b.b.Close()
+	invariant.Check(err == nil, "batch: %v", err)
+}
+
+// Commit is engine.Writer's.
+func (db *DB) Commit(b engine.Batch) error {
+	if err := db.disk.failure(); err != nil {
+		return err
+	}
+	mine := b.(*batch)
+	if mine.b.Empty() {
+		return nil
+	}
+	if err := db.makeRoom(mine.b.Len()); err != nil {
+		return err
+	}
+	db.dirty = true
+	if err := db.p.Apply(mine.b, pebble.NoSync); err != nil {
+		return db.disk.fail(db.named(err))
+	}
+	mine.b.Reset()
+	return nil
+}
+
+// makeRoom waits while the disk is too far behind. It looks once in a while only,
+// since looking costs as much as a hundred small batches.
+func (db *DB) makeRoom(bytes int) error {
+	db.unlooked += bytes
+	if db.unlooked < db.opts.MemtableBytes/8 {
+		return nil
+	}
+	db.unlooked = 0
+	for {
+		m := db.p.Metrics()
+		if m.MemTable.Count <= memtables && int(m.Levels[0].Sublevels) < stopSublevels {
+			return nil
+		}
+		select {
+		case <-db.room:
+		case <-db.disk.broken:
+			return db.disk.failure()
+		}
+	}
+}
+
+// backlog is what the disk owes: memtables beyond the one that fills, and level 0
+// once it begins to slow readers.
+func (db *DB) backlog(m *pebble.Metrics) (bytes int64) {
+	if waiting := int64(m.MemTable.Size) - int64(db.opts.MemtableBytes); waiting > 0 {
+		bytes += waiting
+	}
+	if m.Levels[0].Sublevels > stopSublevels/2 {
+		bytes += m.Levels[0].TablesSize
+	}
+	return bytes
+}
+
+// StartFlush is engine.Writer's.
+func (db *DB) StartFlush() error {
+	if err := db.disk.failure(); err != nil {
+		return err
+	}
+	if !db.dirty {
+		return nil
+	}
+	flushed, err := db.p.AsyncFlush()
+	if err != nil {
+		return db.disk.fail(err)
+	}
+	db.dirty, db.flushed = false, flushed
+	return nil
+}
+
+// flushNow waits until everything committed is durable. Memtables are flushed in
+// order, so the last flush begun stands for all.
+func (db *DB) flushNow() error {
+	if err := db.StartFlush(); err != nil {
+		return err
+	}
+	if db.flushed == nil {
+		return nil
+	}
+	select {
+	case <-db.flushed:
+		db.flushed = nil
+		return nil
+	case <-db.disk.broken:
+		return db.disk.failure()
+	}
+}

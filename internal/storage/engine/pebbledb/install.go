@@ -1,0 +1,150 @@
+package pebbledb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
+)
+
+// installTableBytes is about the size of one table that Install writes.
+const installTableBytes = 32 << 20
+
+// Install is engine.Keeper's: the rows go into tables of their own, which one
+// edit of the MANIFEST then puts in the place of the whole span.
+func (db *DB) Install(lower, upper []byte, next func() (key, value []byte, ok bool)) error {
+	for _, bound := range [][]byte{lower, upper} {
+		checkBound(bound)
+		invariant.Check(len(bound) > 0 && keys.Split(bound) == len(bound), "install: bound %s has a version", keys.Text(bound))
+	}
+	invariant.Check(keys.Compare(lower, upper) < 0, "an empty span to install")
+	if err := db.flushNow(); err != nil {
+		return err
+	}
+	in := &install{db: db, lower: lower, upper: upper}
+	err := in.write(next)
+	if err == nil {
+		span := pebble.KeyRange{Start: lower, End: upper}
+		_, err = db.p.IngestAndExcise(context.Background(), in.paths, nil, nil, span)
+	}
+	if err == nil {
+		// Pebble has taken the tables over.
+		return nil
+	}
+	for _, path := range in.paths {
+		err = errors.Join(err, removeIfThere(db.opts.FS, path))
+	}
+	if failure := db.disk.failure(); failure != nil {
+		return failure
+	}
+	return db.named(err)
+}
+
+// install writes the tables of one Install.
+type install struct {
+	db           *DB
+	lower, upper []byte
+	paths        []string
+	w            *sstable.Writer
+	last         []byte
+}
+
+func (in *install) write(next func() (key, value []byte, ok bool)) error {
+	for {
+		key, value, ok := next()
+		if !ok {
+			return in.finish()
+		}
+		inside := keys.Compare(in.lower, key) <= 0 && keys.Compare(key, in.upper) < 0
+		invariant.Check(inside && keys.Valid(key) && (in.last == nil || keys.Compare(in.last, key) < 0),
+			"install: row %s is out of place", keys.Text(key))
+		in.last = append(in.last[:0], key...)
+		if in.w != nil && in.w.Raw().EstimatedSize() >= installTableBytes {
+			if err := in.finish(); err != nil {
+				return err
+			}
+		}
+		if in.w == nil {
+			if err := in.begin(); err != nil {
+				return err
+			}
+		}
+		if err := in.w.Set(key, value); err != nil {
+			return errors.Join(err, in.w.Close())
+		}
+	}
+}
+
+func (in *install) begin() error {
+	db := in.db
+	db.installed++
+	// Not Pebble's view of the disk: a disk too full for the tables is no reason
+	// to stop, they go away again.
+	path := db.opts.FS.PathJoin(db.opts.Dir, fmt.Sprintf("%s%06d", installPrefix, db.installed))
+	f, err := db.opts.FS.Create(path, env.Engine)
+	if err != nil {
+		return err
+	}
+	in.paths = append(in.paths, path)
+	opts := db.pebbleOptions().MakeWriterOptions(6, db.p.TableFormat())
+	in.w = sstable.NewWriter(objstorageprovider.NewFileWritable(f), opts)
+	return nil
+}
+
+// finish closes the present table, synced.
+func (in *install) finish() error {
+	if in.w == nil {
+		return nil
+	}
+	err := in.w.Close()
+	in.w = nil
+	return err
+}
+
+// Checkpoint is engine.Keeper's: a directory of links to the tables.
+func (db *DB) Checkpoint(dir string) (engine.Checkpoint, error) {
+	if err := db.flushNow(); err != nil {
+		return nil, err
+	}
+	if err := db.p.Checkpoint(dir); err != nil {
+		if failure := db.disk.failure(); failure != nil {
+			return nil, failure
+		}
+		return nil, db.named(err)
+	}
+	o := db.pebbleOptions()
+	o.ReadOnly = true
+	o.CacheSize = 4 << 20
+	p, err := db.openIn(dir, o)
+	if err != nil {
+		return nil, errors.Join(err, db.disk.RemoveAll(dir))
+	}
+	return &checkpoint{db: db, p: p, dir: dir}, nil
+}
+
+type checkpoint struct {
+	db  *DB
+	p   *pebble.DB
+	dir string
+}
+
+// Get is engine.Reader's.
+func (c *checkpoint) Get(key, buf []byte) ([]byte, error) { return c.db.getFrom(c.p, key, buf) }
+
+// Iter is engine.Reader's.
+func (c *checkpoint) Iter(lower, upper []byte) (engine.Iterator, error) {
+	return c.db.iterate(c.p, lower, upper)
+}
+
+// Close is engine.Checkpoint's.
+func (c *checkpoint) Close() error {
+	return errors.Join(c.p.Close(), c.db.disk.RemoveAll(c.dir))
+}

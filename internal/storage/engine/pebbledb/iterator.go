@@ -1,0 +1,111 @@
+package pebbledb
+
+import (
+	"bytes"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
+)
+
+// iterator is engine.Iterator on Pebble's. Between bounds that leave room for
+// one prefix only, its seeks go by SeekPrefixGE, which asks the bloom filters;
+// after one Pebble cannot step backwards, so Prev then seeks.
+type iterator struct {
+	it *pebble.Iterator
+	db *DB
+	// prefix is set when the bounds leave room for no other.
+	prefix []byte
+	// byPrefix: the last seek went by prefix.
+	byPrefix bool
+	buf      [64]byte
+}
+
+func checkBound(bound []byte) {
+	invariant.Check(bound == nil || keys.Valid(bound), "bound %x was not made by a builder", bound)
+}
+
+// newIterator opens an iterator on the store or on a checkpoint.
+func (db *DB) newIterator(r pebble.Reader, lower, upper []byte) (*iterator, error) {
+	checkBound(lower)
+	checkBound(upper)
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, db.named(err)
+	}
+	own := &iterator{it: it, db: db}
+	if prefix := lower[:keys.Split(lower)]; isNextPrefix(prefix, upper) {
+		own.prefix = append(own.buf[:0], prefix...)
+	}
+	return own, nil
+}
+
+// isNextPrefix says whether upper is the smallest prefix greater than prefix.
+func isNextPrefix(prefix, upper []byte) bool {
+	n := len(prefix)
+	return n > 0 && len(upper) == n+1 && upper[n] == 0 && bytes.Equal(upper[:n], prefix)
+}
+
+// SeekGE is engine.Iterator's.
+func (it *iterator) SeekGE(key []byte) bool {
+	checkBound(key)
+	if it.byPrefix = it.prefix != nil && bytes.Equal(key[:keys.Split(key)], it.prefix); it.byPrefix {
+		return it.it.SeekPrefixGE(key)
+	}
+	return it.it.SeekGE(key)
+}
+
+// SeekLT is engine.Iterator's.
+func (it *iterator) SeekLT(key []byte) bool {
+	checkBound(key)
+	it.byPrefix = false
+	return it.it.SeekLT(key)
+}
+
+// Next is engine.Iterator's.
+func (it *iterator) Next() bool {
+	if it.byPrefix && !it.it.Valid() {
+		return false
+	}
+	return it.it.Next()
+}
+
+// Prev is engine.Iterator's.
+func (it *iterator) Prev() bool {
+	if !it.byPrefix {
+		return it.it.Prev()
+	}
+	it.byPrefix = false
+	if it.it.Valid() {
+		return it.it.SeekLT(bytes.Clone(it.it.Key()))
+	}
+	if it.it.Error() != nil {
+		return false
+	}
+	return it.it.Last()
+}
+
+// Valid is engine.Row's.
+func (it *iterator) Valid() bool { return it.it.Valid() }
+
+// Key is engine.Row's.
+func (it *iterator) Key() []byte { return it.it.Key() }
+
+// Value is engine.Row's.
+func (it *iterator) Value() ([]byte, error) {
+	value, err := it.it.ValueAndErr()
+	return value, it.db.named(err)
+}
+
+// Err is engine.Row's.
+func (it *iterator) Err() error { return it.db.named(it.it.Error()) }
+
+// Close is engine.Row's.
+func (it *iterator) Close() error {
+	invariant.Check(it.it != nil, "iterator closed twice")
+	err := it.it.Close()
+	it.it = nil
+	it.db.iterators.Add(-1)
+	return it.db.named(err)
+}

@@ -1,0 +1,104 @@
+package pebbledb
+
+import (
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/kvorum/kvorum/internal/env"
+)
+
+// Defaults of Options: the store's part of the default budget of 160 MB (rule
+// 35).
+const (
+	DefaultMemtableBytes = 16 << 20
+	DefaultCacheBytes    = 48 << 20
+	DefaultMaxIterators  = 1024
+)
+
+const (
+	// memtables may be in memory at once: one that fills, one that is flushed.
+	memtables = 2
+	// stopSublevels of level 0 make writers wait: each costs every read a table.
+	stopSublevels = 12
+	// bloomBits per prefix: about 1 % of the tables that lack a key are read.
+	bloomBits = 10
+	// format is pinned: it decides what an older build can still open. V6 is the
+	// first whose table footers have a checksum, and the last that needs no
+	// value separation.
+	format = pebble.FormatTableFormatV6
+)
+
+// Options say where the store lives and how much memory it may take.
+type Options struct {
+	FS  env.FS
+	Dir string
+	// MemtableBytes is the size of one of the two memtables (default 16 MB).
+	MemtableBytes int
+	// CacheBytes is the size of the block cache (default 48 MB).
+	CacheBytes int64
+	// MaxIterators is how many may be open at once (default 1024, rule 23).
+	MaxIterators int
+	// Misuse, if set, is told when Pebble sees itself used wrongly: tests fail
+	// there. Trouble is told what goes wrong in the background. Both are called on
+	// Pebble's goroutines, at times under its locks: they must not call the store.
+	Misuse, Trouble func(text string)
+}
+
+func (o Options) withDefaults() Options {
+	if o.MemtableBytes <= 0 {
+		o.MemtableBytes = DefaultMemtableBytes
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.MaxIterators <= 0 {
+		o.MaxIterators = DefaultMaxIterators
+	}
+	if o.Misuse == nil {
+		o.Misuse = func(string) {}
+	}
+	if o.Trouble == nil {
+		o.Trouble = func(string) {}
+	}
+	return o
+}
+
+// pebbleOptions are those of the store and, but for what a reader does not need,
+// of a checkpoint.
+func (db *DB) pebbleOptions() *pebble.Options {
+	// Pebble counts memtables against the cache; the cache proper shall have its
+	// size beside two full ones.
+	cacheBytes := db.opts.CacheBytes + memtables*int64(db.opts.MemtableBytes)
+	o := &pebble.Options{
+		FS:                 db.disk,
+		Comparer:           comparer,
+		FormatMajorVersion: format,
+		DisableWAL:         true,
+		Logger:             logger{db},
+		EventListener:      db.listener(),
+		CacheSize:          cacheBytes,
+		MemTableSize:       uint64(db.opts.MemtableBytes),
+
+		// Pebble must never make a commit wait: on a disk that has failed it would
+		// wait for ever. DB.makeRoom does the waiting.
+		MemTableStopWritesThreshold: 1 << 10,
+		L0StopWritesThreshold:       1 << 20,
+		// Compact level 0 early: with two cores there is little to gain from
+		// letting it grow, and each of its sublevels slows every read.
+		L0CompactionThreshold:      2,
+		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
+		LBaseMaxBytes:              64 << 20,
+		MaxManifestFileSize:        8 << 20,
+		MaxOpenFiles:               512,
+	}
+	o.Experimental.FileCacheShards = 2
+	// Without Pebble's log an install that waits among the memtables would not be
+	// durable when it returns.
+	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
+		o.Levels[i].BlockSize = 16 << 10
+	}
+	o.EnsureDefaults()
+	return o
+}
