@@ -1,5 +1,7 @@
 package simenv
 
+import "slices"
+
 // Crash is a way to die.
 type Crash uint8
 
@@ -47,6 +49,43 @@ func (d *Disk) crash(c Crash) {
 func (d *Disk) CrashClone(c Crash, name string) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.crashClone(c, name)
+}
+
+// CrashCloneAt takes a CrashClone just before the n-th counted operation from
+// now (1 is the next), whoever makes it. clone returns it, nil until then. It is
+// how to crash a store whose goroutines cannot bear a dying disk.
+func (d *Disk) CrashCloneAt(n uint64, c Crash, name string) (clone func() *Disk) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := &plannedClone{at: d.ops + n, crash: c, name: name}
+	d.planned = append(d.planned, p)
+	return func() *Disk {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return p.clone
+	}
+}
+
+type plannedClone struct {
+	at    uint64
+	crash Crash
+	name  string
+	clone *Disk
+}
+
+// takePlanned takes the clones that are planned for the operation now beginning.
+func (d *Disk) takePlanned() {
+	d.planned = slices.DeleteFunc(d.planned, func(p *plannedClone) bool {
+		if d.ops < p.at {
+			return false
+		}
+		p.clone = d.crashClone(p.crash, p.name)
+		return true
+	})
+}
+
+func (d *Disk) crashClone(c Crash, name string) *Disk {
 	clone := &Disk{
 		options: d.options, now: d.now, rand: NewRand(d.rand.state, name),
 		capacity: d.capacity, used: d.used, lastOp: d.lastOp, trace: d.trace,

@@ -50,6 +50,7 @@ type Disk struct {
 	mounts   []*mount
 	locks    map[string]bool
 	pending  []*pendingSync
+	planned  []*plannedClone
 	pool     buffers
 
 	capacity, used int64

@@ -272,6 +272,30 @@ func TestStartSyncCoversWhatCameBefore(t *testing.T) {
 	}
 }
 
+func TestWritesAfterStartSyncAreNotCovered(t *testing.T) {
+	lost := 0
+	for seed := range uint64(40) {
+		d := simenv.NewDisk(seed, simenv.DiskOptions{})
+		run := d.Mount()
+		f := put(t, run, "log", bytes.Repeat([]byte{1}, 2*4096))
+		syncDir(t, run, "")
+		env.StartSync(f, func(err error) { ok(t, err) })
+		must[int](t)(f.WriteAt(bytes.Repeat([]byte{2}, 4096), 4096))
+		d.CompleteSync(0)
+		d.Crash(simenv.PowerCrash)
+		data, _ := content(t, d.Mount(), "log")
+		if len(data) != 2*4096 || data[0] != 1 || data[4096] == 0 {
+			t.Fatalf("what the sync covered is lost: %d bytes", len(data))
+		}
+		if data[4096] == 1 {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Fatal("a write after StartSync was always durable with it")
+	}
+}
+
 func TestSyncsCompleteOutOfOrder(t *testing.T) {
 	d := simenv.NewDisk(1, simenv.DiskOptions{})
 	run := d.Mount()
@@ -331,6 +355,37 @@ func TestRenameIsAtomic(t *testing.T) {
 		if was == 0 || is == 0 {
 			t.Fatalf("reorder %v: lost %d, kept %d renames", reorder, was, is)
 		}
+	}
+}
+
+func TestSyncingOneEndOfARenameKeepsBoth(t *testing.T) {
+	for _, synced := range []string{"from", "to"} {
+		seeds(t, 20, func(t *testing.T, seed uint64) {
+			d := simenv.NewDisk(seed, simenv.DiskOptions{})
+			run := d.Mount()
+			ok(t, run.MkdirAll("from", 0o755))
+			ok(t, run.MkdirAll("to", 0o755))
+			put(t, run, "from/x", nil)
+			for _, dir := range []string{"from", ""} {
+				syncDir(t, run, dir)
+			}
+			ok(t, run.Rename("from/x", "to/x"))
+			syncDir(t, run, synced)
+			d.Crash(simenv.PowerCrash)
+			if files := d.Files(); !slices.Equal(files, []string{"to/x"}) {
+				t.Fatalf("files %v", files)
+			}
+		})
+	}
+}
+
+func TestHolesReadAsZeros(t *testing.T) {
+	f := put(t, simenv.NewDisk(1, simenv.DiskOptions{}).Mount(), "f", make([]byte, 2*4096))
+	must[int](t)(f.WriteAt([]byte{1}, 5*4096+10))
+	p := bytes.Repeat([]byte{0xff}, 5*4096+11)
+	must[int](t)(f.ReadAt(p, 0))
+	if i := bytes.IndexFunc(p[:5*4096+10], func(r rune) bool { return r != 0 }); i >= 0 || p[5*4096+10] != 1 {
+		t.Fatalf("byte %d of a hole is not zero", i)
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-
-	"github.com/kvorum/kvorum/internal/invariant"
 )
 
 // Op is a set of kinds of operation.
@@ -38,7 +36,8 @@ const (
 // Fault is something that goes wrong with operations of a kind.
 type Fault struct {
 	Ops Op
-	// Match picks files by their clean path (no leading slash); nil is all.
+	// Match picks files by their clean path (no leading slash; the root is empty);
+	// nil is all. It must not use the disk.
 	Match func(path string) bool
 	// Nth makes the n-th matching operation from now fail, counted from 1, and
 	// those after it. With Nth 0, OneIn makes one in so many fail; if that is 0
@@ -128,6 +127,9 @@ func (d *Disk) begin(m *mount, op Op, name string) error {
 	}
 	if op&OpChange != 0 {
 		d.ops++
+		if len(d.planned) > 0 {
+			d.takePlanned()
+		}
 		if d.crashAt > 0 && d.ops >= d.crashAt {
 			d.down = true
 			return ErrCrashed
@@ -150,7 +152,7 @@ func (d *Disk) Flip(name string, offset int64, bit int) error {
 	if err != nil {
 		return err
 	}
-	invariant.Check(offset >= 0 && offset < n.size, "flip at %d of %d bytes of %s", offset, n.size, name)
+	require(offset >= 0 && offset < n.size, "flip at %d of %d bytes of %s", offset, n.size, name)
 	n.flip(offset, bit)
 	d.fold(OpWrite, name, uint64(offset), uint64(bit))
 	return nil

@@ -1,9 +1,8 @@
 package simenv
 
 import (
+	"fmt"
 	"math/bits"
-
-	"github.com/kvorum/kvorum/internal/invariant"
 )
 
 // Rand is a seeded generator (SplitMix64). It is our own, so that a seed means
@@ -25,7 +24,7 @@ func (r *Rand) Uint64() uint64 {
 
 // Int64N returns a number in [0, n), each equally likely; n must be positive.
 func (r *Rand) Int64N(n int64) int64 {
-	invariant.Check(n > 0, "Int64N(%d): the bound must be positive", n)
+	require(n > 0, "Int64N(%d): the bound must be positive", n)
 	bound := uint64(n)
 	// The product of a draw and the bound is cut into bound slices of equal
 	// width; the surplus at the low end of each is drawn again.
@@ -57,4 +56,12 @@ func hashString(s string) uint64 {
 		h = (h ^ uint64(s[i])) * 1099511628211
 	}
 	return mix(h)
+}
+
+// require ends a simulation that uses this package wrongly. The panic is no
+// invariant.Violation: that would accuse the product.
+func require(ok bool, format string, args ...any) {
+	if !ok {
+		panic("simenv: " + fmt.Sprintf(format, args...))
+	}
 }

@@ -1,7 +1,5 @@
 package simenv
 
-import "github.com/kvorum/kvorum/internal/invariant"
-
 // Tasks holds the background tasks of one run of a process. Nothing runs by
 // itself: the simulator picks which task takes its next step.
 type Tasks struct {
@@ -31,7 +29,7 @@ func (t *Tasks) Name(pick int) string { return t.queue[pick].name }
 // RunOne takes one step of task pick, in [0, Pending()), and forgets the task if
 // that was its last.
 func (t *Tasks) RunOne(pick int) {
-	invariant.Check(pick >= 0 && pick < len(t.queue), "task %d of %d", pick, len(t.queue))
+	require(pick >= 0 && pick < len(t.queue), "task %d of %d", pick, len(t.queue))
 	// The step may begin other tasks, which go to the end, or crash the process.
 	if t.queue[pick].step() && !t.dead {
 		t.queue = append(t.queue[:pick], t.queue[pick+1:]...)

@@ -2,10 +2,10 @@ package simenv
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
-	"github.com/kvorum/kvorum/internal/invariant"
 )
 
 // firstDay is the calendar's time when a world begins.
@@ -26,7 +26,7 @@ type Options struct {
 type World struct {
 	seed     uint64
 	options  Options
-	now      env.Instant
+	now      atomic.Int64 // a disk's user may be another goroutine, as Pebble's are
 	machines []*Machine
 }
 
@@ -39,12 +39,12 @@ func New(seed uint64, options Options) *World {
 func (w *World) Rand(stream string) *Rand { return NewRand(w.seed, stream) }
 
 // Now is the world's true time since its beginning; no process sees it.
-func (w *World) Now() env.Instant { return w.now }
+func (w *World) Now() env.Instant { return env.Instant(w.now.Load()) }
 
 // AdvanceTo moves the true time forward.
 func (w *World) AdvanceTo(t env.Instant) {
-	invariant.Check(t >= w.now, "time would run backwards from %d to %d", w.now, t)
-	w.now = t
+	require(t >= w.Now(), "time would run backwards from %d to %d", w.Now(), t)
+	w.now.Store(int64(t))
 }
 
 // NextDue is when the first sync under way on any machine completes, in true
@@ -59,7 +59,7 @@ func (w *World) NextDue() env.Instant {
 
 // Trace folds the traces of all disks and the time.
 func (w *World) Trace() uint64 {
-	t := mix(uint64(w.now))
+	t := mix(uint64(w.Now()))
 	for _, m := range w.machines {
 		t = mix(t ^ m.disk.Trace())
 	}
@@ -74,7 +74,7 @@ type Machine struct {
 	disk  *Disk
 	wall  time.Duration // the calendar's error
 	drift int64         // parts per million
-	busy  env.Instant
+	busy  atomic.Int64  // an env.Instant of true time
 	runs  int
 	run   *Process
 }
@@ -105,11 +105,19 @@ func (m *Machine) Process() *Process { return m.run }
 
 // Pause makes the machine busy for another d: neither turns nor tasks of its
 // process should run before BusyUntil. Its clocks go on, as for a stopped process.
-func (m *Machine) Pause(d time.Duration) { m.busy = max(m.busy, m.w.now).Add(d) }
+func (m *Machine) Pause(d time.Duration) {
+	for {
+		busy := m.busy.Load()
+		until := max(env.Instant(busy), m.w.Now()).Add(d)
+		if m.busy.CompareAndSwap(busy, int64(until)) {
+			return
+		}
+	}
+}
 
 // BusyUntil is when, in true time, the process may go on after the last pause or
 // stall of the disk; it may lie in the past.
-func (m *Machine) BusyUntil() env.Instant { return m.busy }
+func (m *Machine) BusyUntil() env.Instant { return env.Instant(m.busy.Load()) }
 
 // SetWall sets how far the machine's calendar is off from now on.
 func (m *Machine) SetWall(offset time.Duration) { m.wall = offset }
@@ -117,16 +125,16 @@ func (m *Machine) SetWall(offset time.Duration) { m.wall = offset }
 // Start begins the next run of the machine's process. The run before must have
 // ended by Crash or Stop.
 func (m *Machine) Start() *Process {
-	invariant.Check(m.run == nil, "machine %s runs already", m.name)
+	require(m.run == nil, "machine %s runs already", m.name)
 	m.runs++
 	rand := m.w.Rand("run " + m.name + " " + strconv.Itoa(m.runs))
 	m.run = &Process{
 		Tasks: &Tasks{},
-		Clock: &Clock{m: m, start: m.w.now, origin: env.Instant(rand.Int64N(int64(time.Hour)))},
+		Clock: &Clock{m: m, start: m.w.Now(), origin: env.Instant(rand.Int64N(int64(time.Hour)))},
 		rand:  rand,
 		fs:    m.disk.Mount(),
 	}
-	m.busy = m.w.now
+	m.busy.Store(m.w.now.Load())
 	return m.run
 }
 
@@ -168,7 +176,7 @@ type Clock struct {
 }
 
 // Now implements env.Clock.
-func (c *Clock) Now() env.Instant { return c.at(c.m.w.now) }
+func (c *Clock) Now() env.Instant { return c.at(c.m.w.Now()) }
 
 func (c *Clock) at(world env.Instant) env.Instant {
 	elapsed := int64(world - c.start)
@@ -177,7 +185,7 @@ func (c *Clock) at(world env.Instant) env.Instant {
 
 // Wall implements env.Clock.
 func (c *Clock) Wall() time.Time {
-	elapsed := int64(c.m.w.now)
+	elapsed := int64(c.m.w.Now())
 	return firstDay.Add(c.m.wall + time.Duration(elapsed+elapsed/1e6*c.m.drift))
 }
 
@@ -189,15 +197,15 @@ func (c *Clock) WorldTime(local env.Instant) env.Instant {
 		return env.Never
 	}
 	if local <= c.Now() {
-		return c.m.w.now
+		return c.m.w.Now()
 	}
 	wanted := int64(local - c.origin)
 	world := c.start + env.Instant(wanted-wanted/(1e6+c.m.drift)*c.m.drift)
-	for c.at(world) > local && world > c.m.w.now {
+	for c.at(world) > local && world > c.m.w.Now() {
 		world -= env.Instant(c.at(world)-local)/2 + 1
 	}
 	for c.at(world) < local {
 		world += max(1, env.Instant(local-c.at(world))/2)
 	}
-	return max(world, c.m.w.now)
+	return max(world, c.m.w.Now())
 }
