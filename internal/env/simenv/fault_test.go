@@ -302,3 +302,80 @@ func TestCrashCloneLeavesTheOriginalAlone(t *testing.T) {
 		t.Fatal("twenty power losses of one moment were all alike")
 	}
 }
+
+func TestABitFlippedInAnUnsyncedBlockIsWrongInEveryOutcome(t *testing.T) {
+	seen := map[byte]int{}
+	for seed := range uint64(60) {
+		d := simenv.NewDisk(seed, simenv.DiskOptions{})
+		run := d.Mount()
+		f := put(t, run, "f", bytes.Repeat([]byte{0x10}, 4096))
+		ok(t, f.Sync())
+		syncDir(t, run, "")
+		must[int](t)(f.WriteAt(bytes.Repeat([]byte{0x20}, 4096), 0))
+		env.StartSync(f, func(error) {})
+		must[int](t)(f.WriteAt(bytes.Repeat([]byte{0x40}, 4096), 0))
+		ok(t, d.Flip("f", 700, 0))
+		d.Crash(simenv.PowerCrash)
+		data, _ := content(t, d.Mount(), "f")
+		seen[data[700]]++
+	}
+	if seen[0x11] == 0 || seen[0x21] == 0 || seen[0x41] == 0 || len(seen) != 3 {
+		t.Fatalf("the byte came out as %v", seen)
+	}
+}
+
+func TestAFailedDirectorySyncIsInDoubt(t *testing.T) {
+	kept := 0
+	for seed := range uint64(60) {
+		d := simenv.NewDisk(seed, simenv.DiskOptions{})
+		run := d.Mount()
+		put(t, run, "f", nil)
+		dir := must[env.File](t)(run.OpenDir(""))
+		d.Inject(simenv.Fault{Ops: simenv.OpSync, Nth: 1, Err: syscall.EIO})
+		if err := dir.Sync(); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("the sync ended with %v", err)
+		}
+		d.Crash(simenv.PowerCrash)
+		kept += len(d.Files())
+	}
+	if kept == 0 || kept == 60 {
+		t.Fatalf("the name was kept %d times in 60", kept)
+	}
+}
+
+func TestSyncToPromisesNothing(t *testing.T) {
+	lost := 0
+	for seed := range uint64(40) {
+		d := simenv.NewDisk(seed, simenv.DiskOptions{})
+		run := d.Mount()
+		f := put(t, run, "f", bytes.Repeat([]byte{1}, 4096))
+		syncDir(t, run, "")
+		if full, err := f.SyncTo(4096); full || err != nil {
+			t.Fatalf("claimed %v, %v", full, err)
+		}
+		d.Crash(simenv.PowerCrash)
+		if data, _ := content(t, d.Mount(), "f"); bytes.Count(data, []byte{1}) < 4096 {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Fatal("what SyncTo queued was always durable")
+	}
+}
+
+func TestADyingRunHearsOfItsSyncOnlyWhileItAsks(t *testing.T) {
+	d := simenv.NewDisk(1, simenv.DiskOptions{})
+	f := put(t, d.Mount(), "f", []byte("x"))
+	env.StartSync(f, func(err error) { t.Fatalf("a sync under way at the crash reported %v", err) })
+	d.CrashAfter(1)
+	var refused error
+	env.StartSync(f, func(err error) { refused = err })
+	if !errors.Is(refused, simenv.ErrCrashed) {
+		t.Fatalf("a sync begun in the crash reported %v", refused)
+	}
+	d.CompleteDue(env.Never)
+	d.Crash(simenv.ProcessCrash)
+	if n := d.CompleteDue(env.Never); n != 0 {
+		t.Fatalf("%d syncs outlived the run", n)
+	}
+}
