@@ -60,16 +60,16 @@ func AppendMessage(buf []byte, m Message) []byte {
 	switch b := m.Body.(type) {
 	case *VoteRequest:
 		kind = kindVoteRequest
-		buf = appendPosition(append(buf, flag(b.Pre)|flag(b.Transfer)<<1), b.Last)
+		buf = appendPosition(append(buf, bit(b.Pre)|bit(b.Transfer)<<1), b.Last)
 	case *VoteReply:
 		kind = kindVoteReply
-		buf = append(buf, flag(b.Pre)|flag(b.Granted)<<1)
+		buf = append(buf, bit(b.Pre)|bit(b.Granted)<<1)
 	case *Append:
 		kind = kindAppend
 		buf = appendAppend(buf, b)
 	case *AppendReply:
 		kind = kindAppendReply
-		buf = binary.AppendUvarint(append(buf, flag(b.Reject)), uint64(b.Match))
+		buf = binary.AppendUvarint(append(buf, bit(b.Reject)), uint64(b.Match))
 		buf = appendPosition(binary.AppendUvarint(buf, uint64(b.Previous)), b.Hint)
 	case *Heartbeat:
 		kind = kindHeartbeat
@@ -88,7 +88,7 @@ func AppendMessage(buf []byte, m Message) []byte {
 		buf = appendReadID(buf, b.ID)
 	case *ReadReply:
 		kind = kindReadReply
-		buf = append(binary.AppendUvarint(appendReadID(buf, b.ID), uint64(b.Index)), flag(b.Refused))
+		buf = append(binary.AppendUvarint(appendReadID(buf, b.ID), uint64(b.Index)), bit(b.Refused))
 	}
 	buf[at] = kind
 	return buf
@@ -118,7 +118,7 @@ func appendReadID(buf []byte, r ReadID) []byte {
 	return binary.AppendUvarint(buf, uint64(r.Seq))
 }
 
-func flag(b bool) byte {
+func bit(b bool) byte {
 	if b {
 		return 1
 	}

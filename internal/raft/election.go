@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -24,6 +25,9 @@ func (n *Node) Tick(now env.Instant) {
 	}
 	n.everHeard, n.eager = false, false
 	switch {
+	case n.role == Candidate && !n.hardSynced():
+		// The disk has not even taken its own vote; asking anew cannot help.
+		n.restartTimer()
 	case n.mayStand():
 		n.campaign(false)
 	default:
@@ -49,9 +53,13 @@ func (n *Node) restartTimer() {
 	n.deadline = n.now.Add(n.cfg.Election + time.Duration(n.cfg.Draw(spread)))
 }
 
-// mayStand says whether this replica may ask for votes: it is a voter and its
-// log lost nothing (rule 5).
-func (n *Node) mayStand() bool { return n.conf().votes(n.cfg.ID) && !n.damaged }
+// mayStand says whether this replica may ask for votes: its log lost nothing
+// (rule 5) and it is a voter, or was one until a change that may still be
+// undone. Only it may have that change; without it the others could be stuck
+// (thesis 4.2.2). Its own vote does not count then.
+func (n *Node) mayStand() bool {
+	return !n.damaged && slices.ContainsFunc(n.confs, func(c placedConf) bool { return c.conf.votes(n.cfg.ID) })
+}
 
 // alone says that this replica is all that it takes to decide.
 func (n *Node) alone() bool {
@@ -111,18 +119,13 @@ func (n *Node) campaign(transferred bool) {
 
 // stand enters the next term and votes for itself. The requests leave only when
 // that, and every entry that they boast of, is on stable storage: otherwise a
-// crash would let old answers elect a shorter log.
+// crash would let old answers elect a shorter log. Its own vote counts from then
+// on, too (see Persisted): a lone voter leads as soon as its vote is durable.
 func (n *Node) stand() {
 	n.setTerm(n.hard.Term+1, n.cfg.ID)
 	n.become(Candidate)
 	n.restartTimer()
 	n.tally.Reset()
-	if n.alone() {
-		// Nothing leaves a lone voter before its first entry is durable, and its
-		// vote with it.
-		n.lead()
-		return
-	}
 	n.ask(false)
 }
 
@@ -248,6 +251,7 @@ func (n *Node) retire() {
 	}
 	n.endReads()
 	n.followers, n.transferee = nil, 0
+	n.loads, n.saves = nil, nil // not asked yet, and nobody would use them
 	n.restartTimer()
 }
 

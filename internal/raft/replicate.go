@@ -80,13 +80,7 @@ func (n *Node) feed(f *progress.Follower) {
 	case progress.Probe:
 		sent = n.probe(f)
 	case progress.Replicate:
-		sent = n.pipeline(f)
-		if !sent && f.Due && f.Outstanding() {
-			// Something was not answered. An Append without entries at the end of
-			// what was sent is rejected if any of it was lost.
-			n.sendAppend(f, f.Next()-1, nil)
-			sent = true
-		}
+		sent = n.pipeline(f) || f.Due && f.Outstanding() && n.remind(f)
 	case progress.Snapshot:
 	}
 	commit := min(n.hard.Commit, f.Match())
@@ -151,6 +145,20 @@ func (n *Node) pipeline(f *progress.Follower) (sent bool) {
 		sent = true
 	}
 	return sent
+}
+
+// remind follows up on what was not answered: an Append without entries at the
+// end of what was sent is rejected if any of it was lost.
+func (n *Node) remind(f *progress.Follower) bool {
+	if f.State() != progress.Replicate {
+		return false
+	}
+	if f.Next()-1 < n.log.base.Index {
+		n.needSnapshot(f)
+		return false
+	}
+	n.sendAppend(f, f.Next()-1, nil)
+	return true
 }
 
 func (n *Node) sendAppend(f *progress.Follower, previous id.Index, entries []Entry) {

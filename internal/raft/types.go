@@ -153,7 +153,9 @@ type Output struct {
 	// they come back by Loaded.
 	Loads []Load
 	// Saves are followers that need a snapshot; the host answers with
-	// SnapshotSent or SnapshotFailed once it has sent, or given up, one.
+	// SnapshotSent or SnapshotFailed once it has sent, or given up, one. The
+	// Message with the Snapshot has the Term of this Output's Hard: by the time it
+	// leaves, this node may lead no more, and must not pass for a later leader.
 	Saves []id.Member
 	// Events tell what happened, for logs and metrics.
 	Events []Event

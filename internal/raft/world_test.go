@@ -50,13 +50,18 @@ type replica struct {
 	disk    disk
 	flights []Output
 	loads   []Load
-	saves   []id.Member
+	saves   []wantedSnapshot
 	boot    id.Boot
 	// given is the last index handed out, applied the last that was reported,
 	// flushed the last that the store would still have after a crash.
 	given, applied, flushed id.Index
 	damaged                 bool
 	peak                    HardState
+}
+
+type wantedSnapshot struct {
+	to   id.Member
+	term id.Term
 }
 
 // disk is what one replica has on stable storage.
@@ -181,6 +186,11 @@ func (r *replica) start() {
 // crash forgets all that is not on the disk.
 func (r *replica) crash() {
 	r.node, r.flights, r.loads, r.saves = nil, nil, nil, nil
+	for read := range r.w.reads {
+		if read.Member == r.id {
+			delete(r.w.reads, read)
+		}
+	}
 }
 
 func (r *replica) up() bool { return r.node != nil }
@@ -215,7 +225,9 @@ func (r *replica) take(out Output) {
 		w.readDone(read)
 	}
 	r.loads = append(r.loads, out.Loads...)
-	r.saves = append(r.saves, out.Saves...)
+	for _, to := range out.Saves {
+		r.saves = append(r.saves, wantedSnapshot{to, out.Hard.Term})
+	}
 }
 
 // post puts a message on the network, as its encoding would arrive.
@@ -358,7 +370,7 @@ func (r *replica) save(fail bool) {
 	if len(r.saves) == 0 {
 		return
 	}
-	to := r.saves[0]
+	to, term := r.saves[0].to, r.saves[0].term
 	r.saves = r.saves[1:]
 	if fail {
 		r.node.SnapshotFailed(to)
@@ -372,7 +384,7 @@ func (r *replica) save(fail bool) {
 			conf = c
 		}
 	}
-	r.w.post(Message{From: r.id, To: to, Term: r.node.Status().Hard.Term, Body: &Snapshot{
+	r.w.post(Message{From: r.id, To: to, Term: term, Body: &Snapshot{
 		At: Position{at, r.w.committed[at-1].Term}, Conf: conf.conf, ConfIndex: conf.index, Handle: uint64(at)}})
 	r.node.SnapshotSent(r.w.now, to, at)
 	r.pump()
@@ -427,6 +439,9 @@ func (r *replica) read() (ReadID, error) {
 func (w *world) readDone(result ReadResult) {
 	must, asked := w.reads[result.ID]
 	if !asked {
+		if r := w.replica(result.ID.Member); r.boot != result.ID.Boot {
+			return
+		}
 		panic(invariant.Violation{Message: fmt.Sprintf("read %d ends twice", result.ID.Seq)})
 	}
 	delete(w.reads, result.ID)

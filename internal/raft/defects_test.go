@@ -1,0 +1,34 @@
+//go:build defects
+
+package raft
+
+import (
+	"testing"
+
+	"github.com/kvorum/kvorum/internal/defect"
+)
+
+// Each mistake that raft can be made to commit is found by the random worlds
+// within the stated number of seeds; a checker that finds nothing proves nothing.
+// Run with -tags defects.
+func TestDefectsAreFound(t *testing.T) {
+	for planted, within := range map[defect.Defect]uint64{
+		defect.PersistedByIndex:            20_000,
+		defect.VoteNotPersisted:            20_000,
+		defect.CommitEarlierTermByCounting: 20_000,
+		defect.ReadByOneAck:                20_000,
+		defect.ApplyBeforeDurable:          100,
+	} {
+		t.Run(planted.String(), func(t *testing.T) {
+			defect.Plant(planted)
+			defer defect.Plant(defect.None)
+			for seed := uint64(1); seed <= within; seed++ {
+				if err := runWorld(seed, 1000, map[string]int{}, nil); err != nil {
+					t.Logf("found by seed %d: %.120s", seed, err)
+					return
+				}
+			}
+			t.Errorf("not found within %d seeds", within)
+		})
+	}
+}
