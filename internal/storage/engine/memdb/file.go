@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"strconv"
 	"strings"
 
@@ -116,7 +115,7 @@ func (e *edit) replay(data []byte) (good int64, err error) {
 // yet bytes at the end had to be left out (they were never acknowledged), torn
 // is true. What was read is durable afterwards (rule 4).
 func recoverFile(fs env.FS, path string, e *edit) (f *file, torn bool, err error) {
-	data, err := readAll(fs, path)
+	data, err := engine.ReadFile(fs, path)
 	if err != nil {
 		return nil, false, err
 	}
@@ -164,7 +163,7 @@ func newFile(fs env.FS, dir string, number uint64, root *node) (*file, error) {
 		return nil, err
 	}
 	// Whatever an unfinished attempt left must not mix with this one's mark.
-	if err := fs.Remove(path + syncmark.Suffix); err != nil && !isNotExist(err) {
+	if err := engine.RemoveIfThere(fs, path+syncmark.Suffix); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
 	mark, err := syncmark.Open(fs, path)
@@ -193,13 +192,13 @@ func (f *file) fill(fs env.FS, dir string, root *node, temp, path string) error 
 	if err := f.settle(); err != nil {
 		return err
 	}
-	if err := syncDir(fs, dir); err != nil {
+	if err := engine.SyncDir(fs, dir); err != nil {
 		return err
 	}
 	if err := fs.Rename(temp, path); err != nil {
 		return err
 	}
-	if err := syncDir(fs, dir); err != nil {
+	if err := engine.SyncDir(fs, dir); err != nil {
 		return err
 	}
 	// The handle from Create appends; frames are written at offsets.
@@ -248,21 +247,4 @@ func scan(fs env.FS, dir string) (newest uint64, leftovers []string, err error) 
 		}
 	}
 	return newest, leftovers, nil
-}
-
-func readAll(fs env.FS, path string) ([]byte, error) {
-	f, err := fs.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(f)
-	return data, errors.Join(err, f.Close())
-}
-
-func syncDir(fs env.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -1,15 +1,11 @@
 package memdb
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/storage/engine"
 )
-
-func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // pollNanos is how soon a turn looks again whether a sync is done.
 const pollNanos = 1_000_000

@@ -85,10 +85,7 @@ func Open(opts Options) (*DB, error) {
 	if db.maxIterators <= 0 {
 		db.maxIterators = DefaultMaxIterators
 	}
-	if err := db.fs.MkdirAll(db.dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := syncDir(db.fs, db.fs.PathDir(db.dir)); err != nil {
+	if err := engine.MakeDir(db.fs, db.dir); err != nil {
 		return nil, err
 	}
 	lock, err := db.fs.Lock(db.fs.PathJoin(db.dir, lockName))
@@ -111,33 +108,35 @@ func (db *DB) load() error {
 		return err
 	}
 	e := db.edit()
-	if db.number = newest; newest == 0 {
-		if err := db.replaceFile(); err != nil {
-			return err
-		}
-	} else {
+	if db.number = newest; newest > 0 {
 		path := db.fs.PathJoin(db.dir, fileName(newest))
 		if db.file, db.replace, err = recoverFile(db.fs, path, e); err != nil {
 			return err
 		}
 	}
-	if err := syncDir(db.fs, db.dir); err != nil {
+	// Only now: where the newest file is damaged, nothing is touched.
+	for _, path := range leftovers {
+		if err := engine.RemoveIfThere(db.fs, path); err != nil {
+			return err
+		}
+	}
+	if newest == 0 {
+		if err := db.replaceFile(); err != nil {
+			return err
+		}
+	}
+	if err := engine.SyncDir(db.fs, db.dir); err != nil {
 		return err
 	}
 	db.publish(e)
 	db.durable.Store(e.root)
 	db.measure()
-	for _, path := range leftovers {
-		if err := db.fs.Remove(path); err != nil && !isNotExist(err) {
-			return err
-		}
-	}
 	return nil
 }
 
 func removeFile(fs env.FS, path string) error {
 	for _, p := range []string{path, path + syncmark.Suffix} {
-		if err := fs.Remove(p); err != nil && !isNotExist(err) {
+		if err := engine.RemoveIfThere(fs, p); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"strings"
 	"sync"
 
@@ -151,7 +150,7 @@ func (d *disk) Remove(name string) error {
 		return err
 	}
 	if d.isManifest(name) {
-		if err := removeIfThere(d.FS, name+syncmark.Suffix); err != nil {
+		if err := engine.RemoveIfThere(d.FS, name+syncmark.Suffix); err != nil {
 			return err
 		}
 	}
@@ -168,13 +167,6 @@ func (d *disk) RemoveAll(name string) error {
 
 // Unwrap is vfs.FS's.
 func (d *disk) Unwrap() vfs.FS { return d.FS }
-
-func removeIfThere(fsys env.FS, name string) error {
-	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
 
 // diskFile is one open file of a disk.
 type diskFile struct {
@@ -253,7 +245,7 @@ type manifestMark struct {
 
 func newManifestMark(fs env.FS, name string) (*manifestMark, error) {
 	// A mark of that name is a leftover of an attempt that a crash ended.
-	if err := removeIfThere(fs, name+syncmark.Suffix); err != nil {
+	if err := engine.RemoveIfThere(fs, name+syncmark.Suffix); err != nil {
 		return nil, err
 	}
 	mark, err := syncmark.Open(fs, name)
@@ -284,13 +276,5 @@ func (m *manifestMark) synced() error {
 		return nil
 	}
 	m.entered = true
-	return syncDir(m.fs, m.dir)
-}
-
-func syncDir(fs env.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return engine.SyncDir(m.fs, m.dir)
 }

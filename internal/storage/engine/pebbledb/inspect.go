@@ -66,7 +66,7 @@ func (db *DB) inspect(dir string) error {
 // checkOptions reads the last OPTIONS file as Pebble will, so that an error in it
 // can be told from others.
 func (db *DB) checkOptions(dir, path string) error {
-	data, err := readAll(db.opts.FS, path)
+	data, err := engine.ReadFile(db.opts.FS, path)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (db *DB) checkOptions(dir, path string) error {
 // durable and promises all of it that can be read: it may hold an edit that a
 // killed process wrote and did not sync, and Pebble will build on it.
 func settleManifest(fs env.FS, dir, path string) error {
-	data, err := readAll(fs, path)
+	data, err := engine.ReadFile(fs, path)
 	if err != nil {
 		return &engine.CorruptionError{File: path, Offset: -1, Err: err}
 	}
@@ -115,7 +115,7 @@ func settleManifest(fs env.FS, dir, path string) error {
 	if err = errors.Join(err, mark.Close()); err != nil {
 		return err
 	}
-	return syncDir(fs, dir)
+	return engine.SyncDir(fs, dir)
 }
 
 // goodRecords returns where the last whole record of a MANIFEST ends.
@@ -131,15 +131,6 @@ func goodRecords(data []byte) (end int64) {
 		}
 		end = r.Offset()
 	}
-}
-
-func readAll(fs env.FS, path string) ([]byte, error) {
-	f, err := fs.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(f)
-	return data, errors.Join(err, f.Close())
 }
 
 // namedFile finds what Pebble says of a file in the text of an error: a name, or

@@ -40,7 +40,7 @@ func (db *DB) Install(lower, upper []byte, next func() (key, value []byte, ok bo
 		return nil
 	}
 	for _, path := range in.paths {
-		err = errors.Join(err, removeIfThere(db.opts.FS, path))
+		err = errors.Join(err, engine.RemoveIfThere(db.opts.FS, path))
 	}
 	if failure := db.disk.failure(); failure != nil {
 		return failure

@@ -19,7 +19,10 @@ type iterator struct {
 	prefix []byte
 	// byPrefix: the last seek went by prefix.
 	byPrefix bool
-	buf      [64]byte
+	// placed: some move was made. Before one Pebble stands nowhere and does not
+	// step.
+	placed bool
+	buf    [64]byte
 }
 
 func checkBound(bound []byte) {
@@ -50,6 +53,7 @@ func isNextPrefix(prefix, upper []byte) bool {
 // SeekGE is engine.Iterator's.
 func (it *iterator) SeekGE(key []byte) bool {
 	checkBound(key)
+	it.placed = true
 	if it.byPrefix = it.prefix != nil && bytes.Equal(key[:keys.Split(key)], it.prefix); it.byPrefix {
 		return it.it.SeekPrefixGE(key)
 	}
@@ -59,12 +63,16 @@ func (it *iterator) SeekGE(key []byte) bool {
 // SeekLT is engine.Iterator's.
 func (it *iterator) SeekLT(key []byte) bool {
 	checkBound(key)
-	it.byPrefix = false
+	it.placed, it.byPrefix = true, false
 	return it.it.SeekLT(key)
 }
 
 // Next is engine.Iterator's.
 func (it *iterator) Next() bool {
+	if !it.placed {
+		it.placed = true
+		return it.it.First()
+	}
 	if it.byPrefix && !it.it.Valid() {
 		return false
 	}
@@ -73,6 +81,10 @@ func (it *iterator) Next() bool {
 
 // Prev is engine.Iterator's.
 func (it *iterator) Prev() bool {
+	if !it.placed {
+		it.placed = true
+		return it.it.Last()
+	}
 	if !it.byPrefix {
 		return it.it.Prev()
 	}

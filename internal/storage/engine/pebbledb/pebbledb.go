@@ -45,7 +45,7 @@ var _ engine.DB = (*DB)(nil)
 // *engine.CorruptionError, the file system's.
 func Open(opts Options) (*DB, error) {
 	db := &DB{opts: opts.withDefaults(), disk: newDisk(opts.FS), room: make(chan struct{}, 1)}
-	if err := makeDir(opts.FS, opts.Dir); err != nil {
+	if err := engine.MakeDir(opts.FS, opts.Dir); err != nil {
 		return nil, err
 	}
 	lock, err := pebble.LockDirectory(opts.Dir, opts.FS)
@@ -76,31 +76,6 @@ func (db *DB) openIn(dir string, o *pebble.Options) (*pebble.DB, error) {
 		return nil, db.named(err)
 	}
 	return p, nil
-}
-
-// makeDir makes a directory and its missing parents, with durable names.
-func makeDir(fs env.FS, dir string) error {
-	var parents []string
-	for at := dir; ; {
-		if _, err := fs.Stat(at); err == nil {
-			break
-		}
-		up := fs.PathDir(at)
-		if up == at {
-			break
-		}
-		parents = append(parents, up)
-		at = up
-	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for _, parent := range parents {
-		if err := syncDir(fs, parent); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Get is engine.Reader's.

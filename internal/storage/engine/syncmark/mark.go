@@ -102,13 +102,11 @@ func (m *Mark) Load(file string) (Promise, error) {
 	best, at := Promise{Length: -1}, int64(0)
 	for i := range int64(2) {
 		var slot [slotBytes]byte
-		if _, err := m.f.ReadAt(slot[:], i*slotGap); err != nil {
-			if errors.Is(err, io.EOF) {
-				continue
-			}
+		n, err := m.f.ReadAt(slot[:], i*slotGap)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return Promise{}, err
 		}
-		if p, ok := decodeSlot(slot[:]); ok && p.Length > best.Length {
+		if p, ok := decodeSlot(slot[:n]); ok && p.Length > best.Length {
 			best, at = p, i
 		}
 	}
