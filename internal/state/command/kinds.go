@@ -95,3 +95,30 @@ func opsCost(ops []Op) int64 {
 	}
 	return sum
 }
+
+// ReadOnly says whether the txn is not replicated but answered from a view: both
+// its branches hold ranges only, and no txn (spec 2.5).
+func (t *TxnRequest) ReadOnly() bool {
+	for _, ops := range [...][]Op{t.Success, t.Failure} {
+		for i := range ops {
+			if ops[i].Range == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Serializable says whether a read-only txn may be answered without asking the
+// leader: every range in it says so. A txn without ranges counts as one, though
+// its compares read (a quirk of the reference, spec 2.5).
+func (t *TxnRequest) Serializable() bool {
+	for _, ops := range [...][]Op{t.Success, t.Failure} {
+		for i := range ops {
+			if ops[i].Range != nil && !ops[i].Range.Serializable {
+				return false
+			}
+		}
+	}
+	return true
+}

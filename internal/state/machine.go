@@ -1,0 +1,284 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/kvorum/kvorum/internal/defect"
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/member"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
+)
+
+// ErrTermOver refuses a duty that was made in another term than the one in which
+// it stands in the log (rule 14).
+var ErrTermOver = errors.New("state: duty of a term that is over")
+
+// ClusterVersion is the newest cluster version whose commands this program
+// obeys.
+var ClusterVersion = command.Version{Major: 3, Minor: 7}
+
+// Machine is the state of one group. All methods but View belong to the
+// applier's goroutine. The first error that is not a refusal of a command is
+// final: every later Apply returns it.
+type Machine struct {
+	group id.Group
+	db    engine.DB
+	dir   string // checkpoints are made inside
+	saves int
+
+	mark    raft.Position
+	store   *mvcc.Store
+	members member.Table
+	batch   engine.Batch
+	cmd     command.Command
+	failed  error
+
+	view  atomic.Pointer[View]
+	loads uint64
+	ask   func() mvcc.Horizon // horizon, bound once
+
+	markKey, markRow []byte
+	// owed and shown serve the defects MarkOutsideBatch and CompactLate.
+	owed  bool
+	shown id.Revision
+}
+
+// Open reads the state of a group from the store. dir is where Freeze makes its
+// checkpoints, on the store's disk; what a crash left in it is the caller's to
+// remove before. Errors: *mvcc.DamageError, *engine.CorruptionError.
+func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
+	m := &Machine{group: group, db: db, dir: dir, batch: db.NewBatch(), markKey: keys.AppendMeta(nil, group, rowMark)}
+	m.ask = m.horizon
+	var err error
+	if m.store, err = mvcc.Open(group, db); err != nil {
+		return nil, err
+	}
+	if err := m.reload(); err != nil {
+		return nil, err
+	}
+	m.publish()
+	return m, nil
+}
+
+// reload reads mark and members.
+func (m *Machine) reload() (err error) {
+	if m.mark, err = readMark(m.db.Get, m.markKey); err != nil {
+		return err
+	}
+	if m.members, err = member.Load(m.group, m.db); err != nil {
+		return fmt.Errorf("state: members: %w", err)
+	}
+	m.shown = m.store.State().Compacted
+	return nil
+}
+
+// The row of the applied mark: format, index, term.
+const (
+	rowMark    = "mark"
+	markFormat = 1
+	markBytes  = 17
+)
+
+func appendMark(dst []byte, at raft.Position) []byte {
+	dst = append(dst, markFormat)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(at.Index))
+	return binary.LittleEndian.AppendUint64(dst, uint64(at.Term))
+}
+
+func decodeMark(row []byte) (raft.Position, error) {
+	if len(row) != markBytes || row[0] != markFormat {
+		return raft.Position{}, &mvcc.DamageError{Row: rowMark, Err: fmt.Errorf("not a mark: %x", row)}
+	}
+	return raft.Position{
+		Index: id.Index(binary.LittleEndian.Uint64(row[1:])),
+		Term:  id.Term(binary.LittleEndian.Uint64(row[9:])),
+	}, nil
+}
+
+func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (raft.Position, error) {
+	row, err := get(key, nil)
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		return raft.Position{}, nil
+	case err != nil:
+		return raft.Position{}, &mvcc.DamageError{Row: rowMark, Err: err}
+	}
+	return decodeMark(row)
+}
+
+// Mark is the position up to which the state has applied.
+func (m *Machine) Mark() raft.Position { return m.mark }
+
+// Durable is the mark in the part of the store that survives a power loss.
+// Errors: *mvcc.DamageError.
+func (m *Machine) Durable() (raft.Position, error) { return readMark(m.db.Durable, m.markKey) }
+
+// StartFlush begins to make everything applied durable. Errors: those of
+// engine.Writer.
+func (m *Machine) StartFlush() error { return m.db.StartFlush() }
+
+// Apply applies committed entries, in order and without gap after the mark. It
+// commits one batch, publishes the new view, and returns an outcome for each
+// command. Errors: *command.UnknownError and command.ErrMalformed for an entry
+// that this program cannot read, *mvcc.DamageError, engine.ErrFailed.
+func (m *Machine) Apply(entries []raft.Entry) ([]command.Outcome, error) {
+	if m.failed != nil {
+		return nil, m.failed
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	outcomes, err := m.apply(entries)
+	if err != nil {
+		m.failed = err
+		return nil, err
+	}
+	m.publish()
+	return outcomes, nil
+}
+
+func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err error) {
+	if err := m.payMark(); err != nil {
+		return nil, err
+	}
+	mark := m.mark
+	m.store.Begin(m.batch)
+	for i := range entries {
+		e := &entries[i]
+		invariant.Check(e.Index == mark.Index+1 && e.Term >= mark.Term,
+			"entry %d of term %d applied after %d of term %d", e.Index, e.Term, mark.Index, mark.Term)
+		switch e.Kind {
+		case raft.Batch:
+			if outcomes, err = m.applyBatch(e, outcomes); err != nil {
+				return nil, fmt.Errorf("state: entry %d: %w", e.Index, err)
+			}
+		case raft.Empty, raft.Change:
+		default:
+			return nil, fmt.Errorf("state: entry %d: %w", e.Index, &command.UnknownError{What: "kind of entry", Number: uint64(e.Kind)})
+		}
+		mark = raft.Position{Index: e.Index, Term: e.Term}
+	}
+	if err := m.store.Finish(); err != nil {
+		return nil, err
+	}
+	m.mark = mark
+	if defect.On(defect.MarkOutsideBatch) {
+		m.owed = true
+	} else {
+		m.setMark()
+	}
+	return outcomes, m.db.Commit(m.batch)
+}
+
+func (m *Machine) setMark() {
+	m.markRow = appendMark(m.markRow[:0], m.mark)
+	m.batch.Set(m.markKey, m.markRow)
+}
+
+// payMark writes the mark that the defect MarkOutsideBatch left out.
+func (m *Machine) payMark() error {
+	if !m.owed {
+		return nil
+	}
+	m.owed = false
+	m.setMark()
+	return m.db.Commit(m.batch)
+}
+
+func (m *Machine) applyBatch(e *raft.Entry, outcomes []command.Outcome) ([]command.Outcome, error) {
+	batch := command.ReadBatch(e.Data)
+	for batch.Next() {
+		if err := m.cmd.Decode(batch.Command()); err != nil {
+			return nil, err
+		}
+		response, err := m.do(e.Term)
+		if fatal(err) {
+			return nil, fmt.Errorf("%v of %v: %w", m.cmd.Kind, m.cmd.Origin, err)
+		}
+		outcomes = append(outcomes, command.Outcome{
+			Origin: m.cmd.Origin, Term: e.Term, Index: e.Index, Response: response, Err: err,
+		})
+	}
+	return outcomes, batch.Err()
+}
+
+// do applies the decoded command as part of an entry of a term.
+func (m *Machine) do(term id.Term) (any, error) {
+	needs := m.cmd.Needs
+	if needs.Major > ClusterVersion.Major || needs.Major == ClusterVersion.Major && needs.Minor > ClusterVersion.Minor {
+		return nil, &command.UnknownError{What: "cluster version", Number: uint64(needs.Major)<<8 | uint64(needs.Minor)}
+	}
+	if m.cmd.Class == command.Duty && m.cmd.Term != term && !defect.On(defect.DutyOutlivesTerm) {
+		return nil, ErrTermOver
+	}
+	return table[m.cmd.Kind](m, m.cmd.Body)
+}
+
+// fatal tells damage and the unknown from refusals.
+func fatal(err error) bool {
+	if err == nil {
+		return false
+	}
+	var damage *mvcc.DamageError
+	var unknown *command.UnknownError
+	return errors.As(err, &damage) || errors.As(err, &unknown)
+}
+
+// Turn lets the store keep its house and removes a slice of compacted history.
+func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
+	worked, wake = m.db.Turn(now)
+	if m.failed != nil {
+		return worked, wake
+	}
+	more, err := m.free()
+	if err != nil {
+		m.failed = err
+	}
+	return worked || more, wake
+}
+
+// free does one slice of removal.
+func (m *Machine) free() (worked bool, err error) {
+	if m.owed {
+		return true, m.payMark()
+	}
+	if defect.On(defect.CompactLate) && m.shown < m.store.Removing() {
+		m.shown = m.store.State().Compacted
+		m.publish()
+		return true, nil
+	}
+	if !m.store.Freeing() {
+		return false, nil
+	}
+	if err := m.store.Remove(m.batch); err != nil {
+		return true, err
+	}
+	if err := m.db.Commit(m.batch); err != nil {
+		return true, err
+	}
+	m.publish()
+	return true, nil
+}
+
+// Hash is a hash of the whole logical state at the mark: keys, versions,
+// metadata, member facts and compact revision, whatever is left to remove. Equal
+// commands applied give equal hashes; the mark is not part of it. It reads
+// everything. Errors: *mvcc.DamageError.
+func (m *Machine) Hash() (uint64, error) {
+	h := sha256.New()
+	h.Write(m.members.AppendTo(nil))
+	if err := m.store.Hash(h); err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint64(h.Sum(nil)), nil
+}

@@ -1,0 +1,212 @@
+package mvcc
+
+import (
+	"bytes"
+	"errors"
+	"sync/atomic"
+
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
+)
+
+// State is what is known of a store besides its rows.
+type State struct {
+	// Revision is that of the last change; a new store is at 1.
+	Revision id.Revision
+	// Compacted is the revision below which history may not be read, -1 if there
+	// was no compaction yet.
+	Compacted id.Revision
+	// Written counts the bytes of every version ever stored (rule 17: 256 + key +
+	// value each), Removed those that compaction has removed from this replica.
+	// The first is the same on every replica at the same position.
+	Written, Removed int64
+}
+
+// Bytes is what the store holds, as rule 17 counts.
+func (s State) Bytes() int64 { return s.Written - s.Removed }
+
+// Store is the applier's side of the store. It is not safe for concurrent use.
+//
+// The applier calls Begin with an empty batch, then commands, then Finish, and
+// commits the batch; a command that fails has written nothing. An error that is
+// none of package command's sentinels is damage: the replica cannot go on, and
+// neither the batch nor the Store may be used again.
+type Store struct {
+	group   id.Group
+	db      engine.DB
+	now     State
+	removal removal
+	readers atomic.Int64
+
+	batch   engine.Batch
+	over    overlay
+	points  engine.Iterator // of this batch, for keys read one by one
+	sub     uint32          // changes of the command in hand
+	changed bool
+
+	seek, row, key []byte
+}
+
+// Open reads what is known of a group's store; a group without rows is a new
+// store. Errors: *DamageError.
+func Open(group id.Group, db engine.DB) (*Store, error) {
+	s := &Store{group: group, db: db}
+	return s, s.Reload()
+}
+
+// Reload reads it anew, after all rows of the group were replaced.
+func (s *Store) Reload() error {
+	state := [...]int64{1, -1, 0}
+	if err := s.meta(rowState, state[:]); err != nil {
+		return err
+	}
+	progress := [...]int64{-1, -1, 0, 0, 0}
+	if err := s.meta(rowRemoval, progress[:]); err != nil {
+		return err
+	}
+	s.removal = removal{
+		done: id.Revision(progress[0]), target: id.Revision(progress[1]),
+		main: id.Revision(progress[2]), sub: uint32(progress[3]), bytes: progress[4],
+	}
+	s.now = State{Revision: id.Revision(state[0]), Compacted: id.Revision(state[1]), Written: state[2], Removed: s.removal.bytes}
+	if s.now.Revision < 1 || s.now.Compacted > s.now.Revision || s.removal.target > s.now.Compacted {
+		return &DamageError{rowState, errRow}
+	}
+	return nil
+}
+
+func (s *Store) meta(name string, numbers []int64) error {
+	row, err := s.db.Get(keys.AppendMeta(nil, s.group, name), nil)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = decodeNumbers(row, numbers)
+	}
+	if err != nil {
+		return &DamageError{name, err}
+	}
+	return nil
+}
+
+// State is the state with all that the batch in hand has done.
+func (s *Store) State() State { return s.now }
+
+// Begin starts a batch.
+func (s *Store) Begin(batch engine.Batch) { s.batch, s.changed = batch, false }
+
+// Finish adds the row of the state and ends the batch, which is then committed.
+func (s *Store) Finish() error {
+	if s.changed {
+		s.row = appendNumbers(s.row[:0], int64(s.now.Revision), int64(s.now.Compacted), s.now.Written)
+		s.key = keys.AppendMeta(s.key[:0], s.group, rowState)
+		s.batch.Set(s.key, s.row)
+	}
+	s.over.reset()
+	s.batch = nil
+	if s.points == nil {
+		return nil
+	}
+	it := s.points
+	s.points = nil
+	return it.Close()
+}
+
+// find returns the version of key seen at rev; ok is false for none and for a
+// tombstone. Its value is valid until the next read.
+func (s *Store) find(key []byte, rev id.Revision) (v version, ok bool, err error) {
+	if v := s.over.find(key, rev); v != nil {
+		return *v, !v.dead, nil
+	}
+	if s.points == nil {
+		it, err := s.db.Iter(keys.AppendUserKey(nil, s.group, nil), keys.AppendDataEnd(nil, s.group))
+		if err != nil {
+			return version{}, false, &DamageError{"of the keys", err}
+		}
+		s.points = it
+	}
+	s.seek = keys.AppendAtOrBelow(s.seek[:0], s.group, key, rev)
+	if !s.points.SeekGE(s.seek) {
+		if err := s.points.Err(); err != nil {
+			return version{}, false, &DamageError{keys.Text(s.seek).String(), err}
+		}
+		return version{}, false, nil
+	}
+	at := s.points.Key()
+	_, user, main, sub, decoded := keys.DecodeVersion(at)
+	if !decoded {
+		return version{}, false, &DamageError{keys.Text(at).String(), errRow}
+	}
+	if !bytes.Equal(user, key) {
+		return version{}, false, nil
+	}
+	if v, err = versionAt(s.points, at, main, sub); err != nil {
+		return version{}, false, err
+	}
+	return v, !v.dead, nil
+}
+
+// scan is the reads of commands: they see what was written before them.
+func (s *Store) scan(key, end []byte, rev id.Revision) (*scan, error) {
+	if len(end) == 0 {
+		v, ok, err := s.find(key, rev)
+		if err != nil || !ok {
+			return &scan{done: true}, err
+		}
+		return &scan{rev: rev, one: true, have: true, user: key, found: v}, nil
+	}
+	sc := &scan{group: s.group, rev: rev, open: s.db.Iter, over: &s.over}
+	if err := sc.start(key, end); err != nil {
+		return nil, &DamageError{"of the keys", err}
+	}
+	if !sc.done {
+		if fromKey(end) {
+			end = nil
+		}
+		sc.chains = s.over.within(key, end)
+	}
+	return sc, nil
+}
+
+// head is the revision that the command in hand has reached: one more than
+// before it as soon as it has changed a key.
+func (s *Store) head() id.Revision {
+	if s.sub > 0 {
+		return s.now.Revision + 1
+	}
+	return s.now.Revision
+}
+
+// settle ends a command that may have changed keys.
+func (s *Store) settle() id.Revision {
+	s.now.Revision = s.head()
+	s.sub = 0
+	return s.now.Revision
+}
+
+// write stores the next change of the command in hand: v, whose mod and sub are
+// set here, and the change that it is from prev.
+func (s *Store) write(key []byte, v *version, c *change) {
+	v.mod, v.sub = s.now.Revision+1, s.sub
+	if !v.dead && v.number == 1 {
+		v.create = v.mod
+	}
+	s.row = appendVersion(s.row[:0], v)
+	s.key = keys.AppendVersion(s.key[:0], s.group, key, v.mod, v.sub)
+	s.batch.Set(s.key, s.row)
+	c.key, c.dead = key, v.dead
+	s.row = appendChange(s.row[:0], c)
+	s.key = keys.AppendHistory(s.key[:0], s.group, v.mod, v.sub)
+	s.batch.Set(s.key, s.row)
+	s.over.add(key, v)
+	s.now.Written += command.VersionCost(len(key), len(v.value))
+	s.sub++
+	s.changed = true
+}
+
+// superseding is the change that replaces v.
+func superseding(v *version) change {
+	return change{prevMain: v.mod, prevSub: v.sub, prevValue: len(v.value)}
+}

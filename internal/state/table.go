@@ -1,0 +1,40 @@
+package state
+
+import (
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/member"
+)
+
+// action is what applying a kind of command does. It returns the response, or
+// the refusal of the state; or *mvcc.DamageError, which ends the replica.
+type action func(m *Machine, body command.Body) (any, error)
+
+// table has an action for every kind of command; a test asserts it.
+var table = [...]action{
+	command.KindPut: func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.store.Put(body.(*command.PutRequest)))
+	},
+	command.KindDeleteRange: func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.store.DeleteRange(body.(*command.DeleteRangeRequest)))
+	},
+	command.KindTxn: func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.store.Txn(body.(*command.TxnRequest)))
+	},
+	command.KindCompact: func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.store.Compact(body.(*command.CompactRequest)))
+	},
+	command.KindMemberPublish: func(m *Machine, body command.Body) (any, error) {
+		p := body.(*command.MemberPublish)
+		facts := member.Facts{ID: p.Member, Name: p.Name, PeerURLs: p.PeerURLs, ClientURLs: p.ClientURLs}
+		m.members = m.members.Publish(m.group, m.batch, facts)
+		return nil, nil
+	},
+}
+
+// untyped makes a nil response that comes with an error a plain nil.
+func untyped[R any](response *R, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return response, nil
+}

@@ -1,0 +1,81 @@
+package state
+
+import (
+	"github.com/kvorum/kvorum/internal/defect"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/member"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
+)
+
+// View is a read-only look at the state at one position. It never changes and
+// may be used from any goroutine at any time.
+type View struct {
+	kv mvcc.View
+	// At is the position up to which the state had applied.
+	At      raft.Position
+	members member.Table
+	horizon mvcc.Horizon
+	machine *Machine
+}
+
+// View is the latest view. It may be called from any goroutine.
+func (m *Machine) View() *View { return m.view.Load() }
+
+// publish makes what is committed visible.
+func (m *Machine) publish() {
+	now := m.store.State()
+	if !defect.On(defect.CompactLate) {
+		m.shown = now.Compacted
+	}
+	v := &View{
+		kv: m.store.View(m.loads, m.ask), At: m.mark, members: m.members, machine: m,
+		horizon: mvcc.Horizon{Compacted: m.shown, Loads: m.loads},
+	}
+	v.kv.Compacted = m.shown
+	m.view.Store(v)
+}
+
+// horizon is what is published now. Readers call it from any goroutine.
+func (m *Machine) horizon() mvcc.Horizon { return m.view.Load().horizon }
+
+// State tells the view's revision, compact revision and byte counts.
+func (v *View) State() mvcc.State { return v.kv.State }
+
+// Members lists what members have published, by ID. The slice is shared and
+// read-only.
+func (v *View) Members() []member.Facts { return v.members.All() }
+
+// Range answers a range (spec 2.1). A request for the newest state that a
+// compaction or a snapshot overtakes is answered from a newer view. Errors:
+// command.ErrCompacted, command.ErrFutureRevision, mvcc.ErrReplaced,
+// engine.ErrIterators, *mvcc.DamageError.
+func (v *View) Range(r *command.RangeRequest) (*command.RangeResponse, error) {
+	for {
+		resp, err := v.kv.Range(r)
+		newer := v.machine.View()
+		if err == nil || r.Revision > 0 || !v.overtakenBy(newer) {
+			return resp, err
+		}
+		v = newer
+	}
+}
+
+// Txn answers a txn that only reads (command.TxnRequest.ReadOnly). Errors: as of
+// Range.
+func (v *View) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {
+	for {
+		resp, err := v.kv.Txn(r)
+		newer := v.machine.View()
+		if err == nil || !v.overtakenBy(newer) {
+			return resp, err
+		}
+		v = newer
+	}
+}
+
+// overtakenBy says whether nothing can be read from the view any more, but from
+// the newer one.
+func (v *View) overtakenBy(newer *View) bool {
+	return v.kv.Revision < newer.horizon.Compacted || v != newer && v.horizon.Loads != newer.horizon.Loads
+}
