@@ -13,10 +13,10 @@ import (
 // Run with -tags defects.
 func TestDefectsAreFound(t *testing.T) {
 	for planted, within := range map[defect.Defect]uint64{
-		defect.PersistedByIndex:            20_000,
-		defect.VoteNotPersisted:            20_000,
-		defect.CommitEarlierTermByCounting: 20_000,
-		defect.ReadByOneAck:                20_000,
+		defect.PersistedByIndex:            3_000,
+		defect.VoteNotPersisted:            3_000,
+		defect.CommitEarlierTermByCounting: 3_000,
+		defect.ReadByOneAck:                3_000,
 		defect.ApplyBeforeDurable:          100,
 	} {
 		t.Run(planted.String(), func(t *testing.T) {

@@ -33,6 +33,8 @@ type dice struct {
 	loss int
 	// trouble is how many of 1000 steps are faults.
 	trouble int
+	// storm makes most faults those that change leaders.
+	storm bool
 	// damage allows one replica to lose the end of its log (rule 5); steady worlds
 	// keep their voters, so that the damaged one is never needed.
 	damage, steady bool
@@ -46,13 +48,17 @@ func newDice(seed uint64, reached map[string]int) *dice {
 	d.world.draw = rng.Int64N
 	d.loss = rng.IntN(3) * 10
 	d.trouble = 5 + rng.IntN(40)
+	d.storm = rng.IntN(3) == 0
+	if d.storm {
+		d.trouble = 50 + rng.IntN(200)
+	}
 	d.slowApply = rng.IntN(2) == 0
 	d.damage = rng.IntN(4) == 0 && len(d.replicas) >= 3
 	d.steady = d.damage
-	small := rng.IntN(2) == 0
+	small, least := rng.IntN(2) == 0, 40+rng.IntN(80)
 	d.tune = func(c *Config) {
 		if small {
-			c.MaxAppendBytes, c.MaxInflightBytes, c.MaxInflightMessages, c.CacheBytes = 80, 200, 3, 100
+			c.MaxAppendBytes, c.MaxInflightBytes, c.MaxInflightMessages, c.CacheBytes = least, 200, 3, 100
 		}
 	}
 	for len(d.replicas) < 5 {
@@ -105,11 +111,15 @@ func (d *dice) step() {
 }
 
 func (d *dice) fault(r *replica) {
-	switch d.rng.IntN(12) {
+	kind := d.rng.IntN(12)
+	if d.storm && d.rng.IntN(4) != 0 {
+		kind = []int{0, 2, 3, 12}[d.rng.IntN(4)]
+	}
+	switch kind {
 	case 0, 1:
 		d.crash(r)
 	case 2:
-		d.cut[[2]id.Member{r.id, d.pick().id}] = true
+		d.isolate(r)
 	case 3, 4:
 		clear(d.cut)
 	case 5:
@@ -132,6 +142,56 @@ func (d *dice) fault(r *replica) {
 	case 11:
 		r.node.Campaign(d.now)
 		r.pump()
+	case 12:
+		d.coup()
+	}
+}
+
+// coup lets the leader be silent until others stand, and delivers nothing but
+// votes: leaders change quickly, and with little replicated in between (figure 8
+// of the paper needs three of them in a row).
+func (d *dice) coup() {
+	d.pass(time.Second)
+	for range 4 {
+		d.pass(time.Duration(d.rng.IntN(150)) * time.Millisecond)
+		for range 4 {
+			for _, r := range d.replicas {
+				if r.up() {
+					r.persist(len(r.flights))
+				}
+			}
+			sent := d.net
+			d.net = nil
+			for _, m := range sent {
+				switch m.Body.(type) {
+				case *VoteRequest, *VoteReply:
+					if !d.cut[[2]id.Member{m.From, m.To}] {
+						d.receive(m)
+					}
+				}
+			}
+		}
+	}
+}
+
+// isolate cuts some links of a replica, often all; often the leader's. The
+// others may notice at once that their connections broke.
+func (d *dice) isolate(r *replica) {
+	if l := d.leader(); l != nil && d.rng.IntN(2) == 0 {
+		r = l
+	}
+	whole := d.rng.IntN(2) == 0
+	for _, other := range d.replicas {
+		if whole || d.rng.IntN(3) == 0 {
+			d.cut[[2]id.Member{r.id, other.id}] = true
+		}
+		if whole || d.rng.IntN(3) == 0 {
+			d.cut[[2]id.Member{other.id, r.id}] = true
+		}
+		if whole && other != r && other.up() && d.rng.IntN(2) == 0 {
+			other.node.LeaderUnreachable(d.now)
+			other.pump()
+		}
 	}
 }
 

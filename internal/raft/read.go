@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/defect"
@@ -67,11 +68,7 @@ func (n *Node) confirmedRound() uint64 {
 		}
 	}
 	if defect.On(defect.ReadByOneAck) {
-		var best uint64
-		for i := range n.followers {
-			best = max(best, n.followers[i].RoundHeard)
-		}
-		return best
+		return slices.Max(n.rounds)
 	}
 	return quorum.Reached(n.rounds)
 }

@@ -237,6 +237,9 @@ func (w *world) post(m Message) {
 		panic(invariant.Violation{Message: fmt.Sprintf("message %+v decodes to %+v, %v", m, decoded, err)})
 	}
 	w.net = append(w.net, decoded)
+	if v, ok := m.Body.(*VoteReply); ok && v.Granted && !v.Pre {
+		w.voted(m.From, m.Term, m.To)
+	}
 }
 
 // apply checks that everybody applies one history, without gap, each entry once.
@@ -322,9 +325,6 @@ func (r *replica) persist(count int) {
 			}
 		}
 		for _, m := range out.After {
-			if v, ok := m.Body.(*VoteReply); ok && v.Granted && !v.Pre {
-				r.w.voted(r.id, m.Term, m.To)
-			}
 			r.w.post(m)
 		}
 	}
