@@ -26,8 +26,9 @@ type Home struct {
 	Identity
 	// Fresh says that the directory was empty: a new member begins here.
 	Fresh bool
-	// Log and Store are the folders of the Raft log and of the engine.
-	Log, Store string
+	// Log and Store are the folders of the Raft log and of the engine; Saves is
+	// for frozen states on their way to others, and empty after a start.
+	Log, Store, Saves string
 	// Strangers are entries beside "member" that nobody here made.
 	Strangers []string
 
@@ -39,6 +40,7 @@ const (
 	lockName     = "LOCK"
 	logName      = "log"
 	storeName    = "store"
+	savesName    = "saves"
 )
 
 // ErrInUse: another process runs on the directory.
@@ -60,11 +62,15 @@ func Open(fs env.FS, dir, walDir string, who Identity) (*Home, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s %w (%w)", dir, ErrInUse, err)
 	}
-	home := &Home{Log: fs.PathJoin(member, logName), Store: fs.PathJoin(member, storeName), lock: lock}
+	home := &Home{Log: fs.PathJoin(member, logName), Store: fs.PathJoin(member, storeName),
+		Saves: fs.PathJoin(member, savesName), lock: lock}
 	if walDir != "" {
 		home.Log = walDir
 	}
 	if err := home.identify(fs, member, who); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	if err := fs.RemoveAll(home.Saves); err != nil { // what a crash left
 		return nil, errors.Join(err, lock.Close())
 	}
 	if home.Strangers, err = strangers(fs, dir, home); err != nil {
@@ -92,7 +98,7 @@ func refuseForeign(fs env.FS, dir, member string) error {
 			return fmt.Errorf("data directory %s holds data of etcd (%s): start with an empty directory", dir, fs.PathJoin(member, name))
 		case logName, storeName:
 			return fmt.Errorf("data directory %s has %s but no %s: it is damaged or another program's", dir, name, identityName)
-		case lockName, identityName + ".new":
+		case lockName, savesName, identityName + ".new":
 		default:
 			return fmt.Errorf("data directory %s holds %s, which is not ours: start with an empty directory", dir, fs.PathJoin(member, name))
 		}

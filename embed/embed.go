@@ -1,0 +1,194 @@
+// Package embed is the one place where a real member is assembled: the clock,
+// the disk and the network of this machine, Pebble, and everything above them.
+// The program etcd is a few lines around it; another Go program may start a
+// member the same way.
+package embed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/env/osenv"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/join"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/server"
+	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/pebbledb"
+	"github.com/kvorum/kvorum/internal/storage/raftlog"
+)
+
+// Config is what a member is told; see package config for its fields.
+type Config = config.Config
+
+// drain is how long open calls may take to end when a member stops (rule 15).
+const drain = time.Second
+
+// Server is a running member.
+type Server struct {
+	cfg Config
+	log *slog.Logger
+
+	world  *osenv.World
+	home   *join.Home
+	db     engine.DB
+	state  *state.Machine
+	host   *host.Host
+	group  *host.Group
+	member *server.Member
+
+	listeners *listeners
+	grpc      *grpc.Server
+	https     []*http.Server
+
+	stopHost context.CancelFunc
+	hostDone chan error // what host.Run ended with
+	failed   chan error // the first failure while running
+}
+
+// Start brings a member to life and returns once it serves clients. The ports
+// are bound first, so that a port in use changes nothing on disk. On error
+// everything that was begun is undone.
+func Start(cfg Config, log *slog.Logger) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: log, world: osenv.New(), failed: make(chan error, 8)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.undo())
+		}
+	}()
+	if err := supported(&cfg); err != nil {
+		return nil, err
+	}
+	if s.listeners, err = listen(&cfg); err != nil {
+		return nil, err
+	}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	s.run()
+	if err := s.publish(); err != nil {
+		return nil, err
+	}
+	s.serve()
+	return s, nil
+}
+
+// open opens the directory, the store and the log, and reconciles them.
+func (s *Server) open() error {
+	who, voters, err := identity(&s.cfg)
+	if err != nil {
+		return err
+	}
+	fs := s.world.FS
+	if s.home, err = join.Open(fs, s.cfg.DataDir, s.cfg.WALDir, who); err != nil {
+		return err
+	}
+	for _, name := range s.home.Strangers {
+		s.log.Warn("found invalid file under data directory", "filename", name, "data-dir", s.cfg.DataDir)
+	}
+	s.log.Info("opened data directory", "data-dir", s.cfg.DataDir, "member-id", s.home.Member.String(),
+		"cluster-id", s.home.Cluster.String(), "fresh", s.home.Fresh)
+	if s.db, err = pebbledb.Open(pebbledb.Options{FS: fs, Dir: s.home.Store}); err != nil {
+		return fmt.Errorf("cannot open the store %s: %w", s.home.Store, err)
+	}
+	if s.state, err = state.Open(id.DefaultGroup, s.db, s.home.Saves); err != nil {
+		return fmt.Errorf("cannot read the store %s: %w", s.home.Store, err)
+	}
+	raftLog, err := raftlog.Open(raftlog.Options{
+		FS: fs, Dir: s.home.Log, Rand: s.world.Rand, Tasks: s.world.Tasks, Clock: s.world.Clock,
+	})
+	if err != nil {
+		return fmt.Errorf("cannot open the log %s: %w", s.home.Log, err)
+	}
+	s.host = host.New(host.Options{
+		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
+		Log: raftLog, Transport: alone{}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
+		Events: s.tell,
+	})
+	if !s.home.Fresh {
+		voters = []id.Member{s.home.Member}
+	}
+	s.group, err = s.host.Open(id.DefaultGroup, s.state, raft.Conf{Voters: voters})
+	return err
+}
+
+// run starts the host's stages and the services on top of them.
+func (s *Server) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopHost, s.hostDone = cancel, make(chan error, 1)
+	go func() {
+		err := s.host.Run(ctx)
+		if err != nil {
+			s.fail(err)
+		}
+		s.hostDone <- err
+	}()
+	s.member = server.New(server.Options{
+		Member: s.home.Member, Cluster: s.home.Cluster, Group: s.group, State: s.state, Clock: s.world.Clock,
+		Timeout:         5*time.Second + 2*s.cfg.ElectionTimeout,
+		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
+	})
+}
+
+// Failed delivers what ends the member while it runs: a failed sync, a damaged
+// store, a listener that broke.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+func (s *Server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default: // it is already ending for a reason
+	}
+}
+
+// Close ends the member cleanly: leadership goes to another voter if there is
+// one, open calls may end for a second, then everything is flushed and closed.
+func (s *Server) Close() error {
+	s.log.Info("stopping")
+	if s.group != nil && s.group.Leader() == s.home.Member {
+		if err := s.group.Transfer(0); err != nil {
+			s.log.Debug("leadership stays here", "reason", err.Error())
+		}
+	}
+	err := s.undo()
+	s.log.Info("stopped")
+	return err
+}
+
+// undo closes whatever is open, in the reverse order of its beginning.
+func (s *Server) undo() error {
+	var errs []error
+	s.stopServing()
+	if s.stopHost != nil {
+		s.stopHost()
+		errs = append(errs, <-s.hostDone)
+	}
+	if s.host != nil {
+		errs = append(errs, s.host.Close())
+	}
+	s.world.Stop()
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.home != nil {
+		errs = append(errs, s.home.Close())
+	}
+	if s.listeners != nil {
+		s.listeners.close()
+	}
+	return errors.Join(errs...)
+}
+
+// alone is the transport of a member without peers: there is nobody to send to.
+type alone struct{}
+
+func (alone) Send([]host.Envelope) {}

@@ -1,0 +1,132 @@
+package embed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/telemetry"
+)
+
+// Main is the program etcd: it reads flags and environment, runs a member until
+// a signal or a failure ends it, and returns the exit code. After a signal the
+// process dies of that signal, as its parent expects (spec/server-ops.md 8).
+func Main(args, environ []string) int {
+	cfg, warnings, err := config.Parse(args, environ)
+	if err != nil {
+		return refuse(err)
+	}
+	log, closeLog, err := openLog(&cfg)
+	if err != nil {
+		return refuse(err)
+	}
+	defer closeLog()
+	for _, w := range warnings {
+		log.LogAttrs(context.Background(), w.Level, w.Msg, w.Attrs...)
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	log.Info("starting", "etcd-version", config.ServerVersion, "kvorum-version", config.KvorumVersion,
+		"name", cfg.Name, "data-dir", cfg.DataDir)
+	s, err := Start(cfg, log)
+	if err != nil {
+		fatal(log, "the member cannot start", err)
+		return 1
+	}
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("systemd was not told that the member is ready", "error", err.Error())
+	}
+	select {
+	case sig := <-signals:
+		log.Info("received signal; shutting down", "signal", sig.String())
+		if err := s.Close(); err != nil {
+			fatal(log, "the member did not stop cleanly", err)
+			return 1
+		}
+		return dieOf(sig)
+	case err := <-s.Failed():
+		fatal(log, "the member cannot go on", err)
+		return 1
+	}
+}
+
+// dieOf ends the process by the signal's default action; pid 1, for which there
+// is none, exits with 0.
+func dieOf(sig os.Signal) int {
+	number, ok := sig.(syscall.Signal)
+	if !ok || os.Getpid() == 1 {
+		return 0
+	}
+	signal.Reset(sig)
+	if syscall.Kill(os.Getpid(), number) != nil {
+		return 0
+	}
+	select {} // the signal is on its way
+}
+
+// refuse tells why the program does not start and returns the exit code.
+func refuse(err error) int {
+	var refused *config.Error
+	if !errors.As(err, &refused) {
+		refused = &config.Error{Code: 1}
+	}
+	fmt.Fprint(os.Stdout, refused.Stdout)
+	fmt.Fprint(os.Stderr, refused.Stderr)
+	if refused.Stdout == "" && refused.Stderr == "" {
+		log := telemetry.New(os.Stderr, time.Now, telemetry.JSON, slog.LevelInfo)
+		fatal(log, "the member cannot start", err, refused.Attrs...)
+	}
+	return refused.Code
+}
+
+// fatal writes the one line that says why the process ends.
+func fatal(log *slog.Logger, msg string, err error, attrs ...slog.Attr) {
+	attrs = append(attrs, slog.String("error", err.Error()))
+	log.LogAttrs(context.Background(), telemetry.LevelFatal, msg, attrs...)
+}
+
+// openLog opens the outputs that the configuration names.
+func openLog(cfg *Config) (*slog.Logger, func(), error) {
+	var outputs []io.Writer
+	var files []*os.File
+	closeAll := func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for _, name := range cfg.LogOutputs {
+		switch name {
+		case config.LogDefault, "stderr":
+			outputs = append(outputs, os.Stderr)
+		case "stdout":
+			outputs = append(outputs, os.Stdout)
+		default:
+			f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+			if err != nil {
+				closeAll()
+				return nil, nil, fmt.Errorf("cannot open the log output: %w", err)
+			}
+			files, outputs = append(files, f), append(outputs, f)
+		}
+	}
+	level, err := telemetry.ParseLevel(cfg.LogLevel)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	format, err := telemetry.ParseFormat(cfg.LogFormat)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	return telemetry.New(io.MultiWriter(outputs...), time.Now, format, level), closeAll, nil
+}

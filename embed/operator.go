@@ -1,0 +1,42 @@
+package embed
+
+import (
+	"context"
+
+	"github.com/kvorum/kvorum/internal/api/ops"
+	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/state/command"
+)
+
+// operator is the member as the operators' door sees it.
+type operator struct{ s *Server }
+
+// Versions are those that tools read (rule 36).
+func (o operator) Versions() ops.Versions {
+	return ops.Versions{Server: config.ServerVersion, Cluster: config.ClusterVersion, Storage: config.StorageVersion}
+}
+
+// Alarms are none: nothing raises one yet.
+func (o operator) Alarms() []ops.Alarm { return nil }
+
+// HasLeader says whether a leader is known here.
+func (o operator) HasLeader() bool { return o.s.member.HasLeader() }
+
+// Read reads one key, behind a barrier unless serializable.
+func (o operator) Read(ctx context.Context, serializable bool) error {
+	if !serializable {
+		result := make(waiter, 1)
+		o.s.member.Barrier(host.Call{To: result, Deadline: o.s.member.Deadline()})
+		select {
+		case r := <-result:
+			if r.Err != nil {
+				return r.Err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	_, err := o.s.member.Range(&command.RangeRequest{Key: []byte("health"), Limit: 1, KeysOnly: true, Serializable: serializable})
+	return err
+}

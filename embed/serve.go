@@ -1,0 +1,131 @@
+package embed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/kvorum/kvorum/internal/api/ops"
+	v3 "github.com/kvorum/kvorum/internal/api/v3"
+	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/rpc"
+)
+
+// listeners are the bound ports of a member.
+type listeners struct {
+	clients, peers, metrics, clientHTTP []net.Listener
+}
+
+// listen binds every port, or none.
+func listen(cfg *Config) (_ *listeners, err error) {
+	l := &listeners{}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	for _, kind := range []struct {
+		urls config.URLs
+		to   *[]net.Listener
+	}{
+		{cfg.ListenPeerURLs, &l.peers},
+		{cfg.ListenClientURLs, &l.clients},
+		{cfg.ListenClientHTTPURLs, &l.clientHTTP},
+		{cfg.ListenMetricsURLs, &l.metrics},
+	} {
+		for i := range kind.urls {
+			bound, err := net.Listen("tcp", kind.urls[i].Host)
+			if err != nil {
+				return nil, err
+			}
+			*kind.to = append(*kind.to, bound)
+		}
+	}
+	return l, nil
+}
+
+func (l *listeners) all() []net.Listener {
+	var all []net.Listener
+	for _, some := range [][]net.Listener{l.clients, l.peers, l.metrics, l.clientHTTP} {
+		all = append(all, some...)
+	}
+	return all
+}
+
+func (l *listeners) close() {
+	for _, bound := range l.all() {
+		bound.Close() // one that a server closed before says so again
+	}
+}
+
+// serve opens the doors. It returns once every port is being served.
+func (s *Server) serve() {
+	s.grpc = rpc.NewServer(rpc.Limits{
+		MaxRequestBytes:      int(s.cfg.MaxRequestBytes),
+		MaxConcurrentStreams: s.cfg.MaxConcurrentStreams,
+		PingMinimum:          s.cfg.GRPCKeepAliveMinTime,
+		PingInterval:         s.cfg.GRPCKeepAliveInterval,
+		PingTimeout:          s.cfg.GRPCKeepAliveTimeout,
+	}, v3.CheckUnary(s.member), v3.CheckStream(s.member))
+	v3.Register(s.grpc, s.member)
+	web := http.NewServeMux()
+	ops.Register(web, operator{s})
+	for _, bound := range s.listeners.clients {
+		h2, h1 := rpc.Split(bound)
+		s.goServe(bound, func() error { return s.grpc.Serve(h2) })
+		s.serveHTTP(h1, web)
+	}
+	for _, some := range [][]net.Listener{s.listeners.peers, s.listeners.clientHTTP, s.listeners.metrics} {
+		for _, bound := range some {
+			s.serveHTTP(bound, web)
+		}
+	}
+	for _, bound := range s.listeners.clients {
+		s.log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", "grpc+http", "address", bound.Addr().String())
+	}
+	s.log.Info("ready to serve client requests")
+}
+
+func (s *Server) serveHTTP(bound net.Listener, handler http.Handler) {
+	web := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	s.https = append(s.https, web)
+	s.goServe(bound, func() error { return web.Serve(bound) })
+}
+
+// goServe runs one server; a listener that breaks while the member runs is fatal.
+func (s *Server) goServe(bound net.Listener, serve func() error) {
+	go func() {
+		err := serve()
+		if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
+			s.fail(fmt.Errorf("listener failed: %s: %w", bound.Addr(), err))
+		}
+	}()
+}
+
+// stopServing lets open calls end for a while and then cuts them off.
+func (s *Server) stopServing() {
+	var wg sync.WaitGroup
+	if s.grpc != nil {
+		wg.Go(func() {
+			hard := time.AfterFunc(drain, s.grpc.Stop)
+			s.grpc.GracefulStop()
+			hard.Stop()
+		})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	for _, web := range s.https {
+		wg.Go(func() {
+			if web.Shutdown(ctx) != nil {
+				web.Close()
+			}
+		})
+	}
+	wg.Wait()
+}

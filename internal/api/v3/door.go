@@ -1,0 +1,52 @@
+// Package v3 is the door of etcd's v3 gRPC API: it turns the messages of
+// go.etcd.io/etcd/api/v3 into the server's requests and back, checks shapes, and
+// gives errors the texts and codes that clients compare (spec/v3-api.md).
+package v3
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/server"
+)
+
+// Register adds the services of a member to a gRPC server.
+func Register(to grpc.ServiceRegistrar, member *server.Member) {
+	pb.RegisterKVServer(to, &kv{member: member})
+	pb.RegisterClusterServer(to, &cluster{member: member})
+	pb.RegisterMaintenanceServer(to, &maintenance{member: member})
+	healthpb.RegisterHealthServer(to, &health{})
+}
+
+// header makes the header of an answer.
+func header(member *server.Member, revision id.Revision) *pb.ResponseHeader {
+	h := member.Header()
+	return &pb.ResponseHeader{
+		ClusterId: uint64(h.Cluster), MemberId: uint64(h.Member),
+		RaftTerm: uint64(h.Term), Revision: int64(revision),
+	}
+}
+
+// waiter is the Completions of one call whose goroutine waits for it.
+type waiter chan host.Result
+
+// Push takes the one result of the call; it never waits.
+func (w waiter) Push(r host.Result) { w <- r }
+
+// await starts a call and waits for its result or for the caller's end. What a
+// caller leaves behind goes on: only its result is dropped.
+func await(ctx context.Context, member *server.Member, start func(host.Call)) (host.Result, error) {
+	w := make(waiter, 1)
+	start(host.Call{To: w, Deadline: member.Deadline()})
+	select {
+	case r := <-w:
+		return r, r.Err
+	case <-ctx.Done():
+		return host.Result{}, ctx.Err()
+	}
+}

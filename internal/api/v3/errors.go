@@ -1,0 +1,62 @@
+package v3
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+)
+
+// wire is the one table from the domain's errors to what a client sees. Clients
+// compare the whole text, some the code too (spec 1.3).
+var wire = []struct {
+	domain error
+	grpc   error
+}{
+	{command.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+	{command.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{command.ErrValueProvided, rpctypes.ErrGRPCValueProvided},
+	{command.ErrLeaseProvided, rpctypes.ErrGRPCLeaseProvided},
+	{command.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
+	{command.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
+	{command.ErrBadSort, rpctypes.ErrGRPCInvalidSortOption},
+	{command.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{command.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{command.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{host.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+	{host.ErrStopped, rpctypes.ErrGRPCStopped},
+	{host.ErrTimeout, rpctypes.ErrGRPCTimeout},
+	{host.ErrTimeoutLeader, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{host.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
+	// Quirk (a) of spec 1.3: the reference sends this one as Unknown.
+	{host.ErrTooManyRequests, status.Error(codes.Unknown, "etcdserver: too many requests")},
+	// Quirk of spec 1.5: a request for which no leader came ends plainly.
+	{host.ErrNoLeader, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
+	{context.DeadlineExceeded, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
+	{context.Canceled, status.Error(codes.Canceled, context.Canceled.Error())},
+}
+
+// toWire gives an error its text and code; nil stays nil.
+func toWire(err error) error {
+	if err == nil {
+		return nil
+	}
+	for i := range wire {
+		if errors.Is(err, wire[i].domain) {
+			return wire[i].grpc
+		}
+	}
+	var store *engine.CorruptionError
+	var row *mvcc.DamageError
+	if errors.As(err, &store) || errors.As(err, &row) {
+		return status.Error(codes.DataLoss, err.Error())
+	}
+	return status.Error(codes.Unknown, err.Error())
+}

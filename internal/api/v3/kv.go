@@ -1,0 +1,102 @@
+package v3
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/server"
+	"github.com/kvorum/kvorum/internal/state/command"
+)
+
+// kv is the KV service. RangeStream comes with the rest of KV.
+type kv struct {
+	pb.UnimplementedKVServer
+	member *server.Member
+}
+
+func (s *kv) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
+	in := putFromWire(req)
+	result, err := await(ctx, s.member, func(call host.Call) { s.member.Put(call, &in) })
+	if err != nil {
+		return nil, toWire(err)
+	}
+	out := result.Response.(*command.PutResponse)
+	resp := putToWire(out)
+	resp.Header = header(s.member, out.Revision)
+	return resp, nil
+}
+
+func (s *kv) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
+	in := rangeFromWire(req)
+	if err := in.Validate(); err != nil {
+		return nil, toWire(err)
+	}
+	if !in.Serializable {
+		if _, err := await(ctx, s.member, s.member.Barrier); err != nil {
+			return nil, toWire(err)
+		}
+	}
+	out, err := s.member.Range(&in)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	resp := rangeToWire(out)
+	resp.Header = header(s.member, out.Revision)
+	return resp, nil
+}
+
+func (s *kv) DeleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	in := deleteFromWire(req)
+	result, err := await(ctx, s.member, func(call host.Call) { s.member.DeleteRange(call, &in) })
+	if err != nil {
+		return nil, toWire(err)
+	}
+	out := result.Response.(*command.DeleteRangeResponse)
+	resp := deleteToWire(out)
+	resp.Header = header(s.member, out.Revision)
+	return resp, nil
+}
+
+func (s *kv) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	in := txnFromWire(req)
+	out, err := s.txn(ctx, &in)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	resp := txnToWire(out)
+	resp.Header = header(s.member, out.Revision)
+	return resp, nil
+}
+
+// txn sends a txn that may write through the log and reads any other here.
+func (s *kv) txn(ctx context.Context, in *command.TxnRequest) (*command.TxnResponse, error) {
+	readOnly, serializable := server.IsReadOnly(in)
+	if !readOnly {
+		result, err := await(ctx, s.member, func(call host.Call) { s.member.Txn(call, in) })
+		if err != nil {
+			return nil, err
+		}
+		return result.Response.(*command.TxnResponse), nil
+	}
+	if err := s.member.ValidateTxn(in); err != nil {
+		return nil, err
+	}
+	if !serializable {
+		if _, err := await(ctx, s.member, s.member.Barrier); err != nil {
+			return nil, err
+		}
+	}
+	return s.member.ReadTxn(in)
+}
+
+func (s *kv) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	in := compactFromWire(req)
+	result, err := await(ctx, s.member, func(call host.Call) { s.member.Compact(call, &in) })
+	if err != nil {
+		return nil, toWire(err)
+	}
+	out := result.Response.(*command.CompactResponse)
+	return &pb.CompactionResponse{Header: header(s.member, out.Revision)}, nil
+}

@@ -1,0 +1,27 @@
+package server
+
+import (
+	"slices"
+
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/member"
+)
+
+// Publish tells the cluster this member's name and URLs, once, when they are not
+// what the state already has. published is true when nothing needed to be said;
+// otherwise the result goes to call.To.
+func (m *Member) Publish(call host.Call, facts command.MemberPublish) (published bool) {
+	facts.Member = m.opts.Member
+	for _, known := range m.Members() {
+		if known.ID == facts.Member && known.Name == facts.Name &&
+			slices.Equal(known.PeerURLs, facts.PeerURLs) && slices.Equal(known.ClientURLs, facts.ClientURLs) {
+			return true
+		}
+	}
+	m.propose(call, nil, 0, &facts)
+	return false
+}
+
+// Members lists the members by id, as this member has applied them.
+func (m *Member) Members() []member.Facts { return m.opts.State.View().Members() }

@@ -1,0 +1,60 @@
+// Package server is one member's services, a file each: kv.go, cluster.go,
+// maintenance.go. It says what a request means for this member (admission, what
+// is replicated and what is read here) and knows nothing of gRPC: the doors above
+// translate. Calls that go through the log are start and completion (rule 30).
+package server
+
+import (
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state"
+)
+
+// Options are what a Member is made of.
+type Options struct {
+	Member  id.Member
+	Cluster id.Cluster
+	Group   *host.Group
+	State   *state.Machine
+	Clock   env.Clock
+	// Timeout ends a replicated request or a linearizable read that nobody
+	// answered: 5 s + 2 election time-outs (spec/v3-api.md 1.5).
+	Timeout time.Duration
+	// MaxRequestBytes limits an encoded command, MaxTxnOps each list of a txn.
+	MaxRequestBytes, MaxTxnOps int
+	// Quota is what Status reports, in bytes.
+	Quota int64
+}
+
+// Member is what the doors hold: the services of one member on one group.
+type Member struct {
+	opts Options
+}
+
+// New makes the services of a member.
+func New(opts Options) *Member { return &Member{opts: opts} }
+
+// Header is what every answer says of the member that gives it. Revision is the
+// call's own business.
+type Header struct {
+	Cluster id.Cluster
+	Member  id.Member
+	Term    id.Term
+}
+
+// Header looks at the member as of now.
+func (m *Member) Header() Header {
+	return Header{Cluster: m.opts.Cluster, Member: m.opts.Member, Term: m.opts.Group.Term()}
+}
+
+// HasLeader says whether a leader is known here.
+func (m *Member) HasLeader() bool { return m.opts.Group.Leader() != 0 }
+
+// Deadline is when a call that begins now ends at the latest.
+func (m *Member) Deadline() env.Instant { return m.opts.Clock.Now().Add(m.opts.Timeout) }
+
+// MaxRequestBytes is the largest command that is taken.
+func (m *Member) MaxRequestBytes() int { return m.opts.MaxRequestBytes }
