@@ -72,23 +72,7 @@ func (m *Member) Range(req *command.RangeRequest) (*command.RangeResponse, error
 	return m.opts.State.View().Range(req)
 }
 
-// ReadTxn runs a txn that only reads (IsReadOnly). Errors: as for Range.
+// ReadTxn runs a txn that only reads (command.TxnRequest.ReadOnly). Errors: as for Range.
 func (m *Member) ReadTxn(req *command.TxnRequest) (*command.TxnResponse, error) {
 	return m.opts.State.View().Txn(req)
-}
-
-// IsReadOnly says whether a txn has range operations only, in both branches, and
-// no nested txn: it is not replicated then. Serializable says that all of them,
-// if any, are serializable: such a txn needs no barrier (spec 2.5).
-func IsReadOnly(req *command.TxnRequest) (readOnly, serializable bool) {
-	serializable = true
-	for _, ops := range [...][]command.Op{req.Success, req.Failure} {
-		for i := range ops {
-			if ops[i].Range == nil {
-				return false, false
-			}
-			serializable = serializable && ops[i].Range.Serializable
-		}
-	}
-	return true, serializable
 }

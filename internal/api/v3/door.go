@@ -17,7 +17,7 @@ import (
 
 // Register adds the services of a member to a gRPC server.
 func Register(to grpc.ServiceRegistrar, member *server.Member) {
-	pb.RegisterKVServer(to, &kv{member: member})
+	pb.RegisterKVServer(to, &kv{member: member, reads: make(gate, readsAtOnce)})
 	pb.RegisterClusterServer(to, &cluster{member: member})
 	pb.RegisterMaintenanceServer(to, &maintenance{member: member})
 	healthpb.RegisterHealthServer(to, &health{})

@@ -14,7 +14,25 @@ import (
 type kv struct {
 	pb.UnimplementedKVServer
 	member *server.Member
+	reads  gate
 }
+
+// gate bounds how many reads walk the store at once, below what the store allows
+// (rule 23): the others queue here instead of being refused there.
+type gate chan struct{}
+
+const readsAtOnce = 256
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gate) leave() { <-g }
 
 func (s *kv) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
 	in := putFromWire(req)
@@ -38,7 +56,11 @@ func (s *kv) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse
 			return nil, toWire(err)
 		}
 	}
+	if err := s.reads.enter(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	out, err := s.member.Range(&in)
+	s.reads.leave()
 	if err != nil {
 		return nil, toWire(err)
 	}
@@ -72,8 +94,7 @@ func (s *kv) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, erro
 
 // txn sends a txn that may write through the log and reads any other here.
 func (s *kv) txn(ctx context.Context, in *command.TxnRequest) (*command.TxnResponse, error) {
-	readOnly, serializable := server.IsReadOnly(in)
-	if !readOnly {
+	if !in.ReadOnly() {
 		result, err := await(ctx, s.member, func(call host.Call) { s.member.Txn(call, in) })
 		if err != nil {
 			return nil, err
@@ -83,11 +104,15 @@ func (s *kv) txn(ctx context.Context, in *command.TxnRequest) (*command.TxnRespo
 	if err := s.member.ValidateTxn(in); err != nil {
 		return nil, err
 	}
-	if !serializable {
+	if !in.Serializable() {
 		if _, err := await(ctx, s.member, s.member.Barrier); err != nil {
 			return nil, err
 		}
 	}
+	if err := s.reads.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.reads.leave()
 	return s.member.ReadTxn(in)
 }
 
