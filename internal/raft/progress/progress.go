@@ -140,6 +140,8 @@ func (f *Follower) Accepted(match, trimmed id.Index) (grew bool) {
 	case Probe, Snapshot:
 		if f.match >= trimmed {
 			f.replicate()
+		} else if f.next <= trimmed {
+			f.asked = false // the place that was asked about is gone
 		}
 	}
 	return grew
