@@ -184,8 +184,7 @@ func (r *reader) conf() (c Conf) {
 	for i := range c.Voters {
 		c.Voters[i] = id.Member(r.uint64())
 	}
-	if r.byte() != 0 || r.byte() != 0 || !c.valid() {
-		r.bad = true
-	}
+	learners, others := r.byte(), r.byte()
+	r.bad = r.bad || learners != 0 || others != 0 || !c.valid()
 	return c
 }

@@ -1,7 +1,6 @@
 package raft
 
 import (
-	"cmp"
 	"fmt"
 	"hash/crc32"
 	"reflect"
@@ -601,5 +600,3 @@ func describeEvent(e Event) string {
 	}
 	return fmt.Sprintf("event %d", e.Kind)
 }
-
-func byMember(a, b *replica) int { return cmp.Compare(a.id, b.id) }
