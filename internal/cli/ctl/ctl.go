@@ -1,0 +1,126 @@
+// Package ctl is etcdctl: the verbs that a person or a script says to a running
+// cluster, over go.etcd.io/etcd/client/v3. Flags, variables, texts and exit
+// codes are those of spec/etcdctl.md. Answers go to standard output, everything
+// else to standard error.
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvorum/kvorum/internal/cli/print"
+)
+
+// Exit codes that scripts test for.
+const (
+	exitError         = 1
+	exitBadConnection = 2
+	exitBadFeature    = 4
+	exitBadArgs       = 128
+)
+
+// Process is what the program is handed by its main.
+type Process struct {
+	// Environ is in the form of os.Environ.
+	Environ []string
+	Stdin   io.Reader
+	Stdout  io.Writer
+	Stderr  io.Writer
+}
+
+// Commands may be shortened to a prefix that no other command has. Cobra knows
+// this as a setting of the process only.
+func init() { cobra.EnablePrefixMatching = true }
+
+// Main runs the program with the arguments that follow its name, and returns
+// the exit code.
+func Main(ctx context.Context, p Process, args []string) int {
+	s := &session{Process: p}
+	root := newRoot(s)
+	root.SetArgs(args)
+	root.SetIn(p.Stdin)
+	root.SetOut(p.Stdout)
+	root.SetErr(p.Stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(p.Stderr, "Error:", err)
+	}
+	return exitCode(err)
+}
+
+// session is one run of the program: its process and its global flags.
+type session struct {
+	Process
+	flags globals
+}
+
+func newRoot(s *session) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "etcdctl",
+		Short:         "Talk to a cluster of etcd or Kvorum.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	s.flags.register(root.PersistentFlags())
+	root.SetUsageTemplate(usageTemplate)
+	root.AddCommand(putCommand(s), getCommand(s), delCommand(s),
+		memberCommand(s), endpointCommand(s), versionCommand(s), optionsCommand(root))
+	return root
+}
+
+// usageTemplate is cobra's without the global flags, which `options` lists.
+const usageTemplate = `Usage:{{if .Runnable}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} <command>{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if and .HasParent .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalNonPersistentFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+
+"etcdctl options" lists the global flags.
+`
+
+// errReported ends a command whose trouble is on standard error already.
+var errReported = errors.New("reported")
+
+// failure is an error with the exit code that it asks for.
+type failure struct {
+	code int
+	err  error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+
+func (f *failure) Unwrap() error { return f.err }
+
+func badArgs(format string, args ...any) error {
+	return &failure{exitBadArgs, fmt.Errorf(format, args...)}
+}
+
+func badFeature(format string, args ...any) error {
+	return &failure{exitBadFeature, fmt.Errorf(format, args...)}
+}
+
+// exitCode is the code for an error: its own, or the general one.
+func exitCode(err error) int {
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		return f.code
+	case errors.Is(err, print.ErrFormat):
+		return exitBadFeature
+	}
+	return exitError
+}
