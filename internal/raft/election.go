@@ -225,8 +225,9 @@ func (n *Node) decide() {
 
 // follow notes a message of the leader of the current term.
 func (n *Node) follow(leader id.Member) {
-	invariant.Check(n.role != Leader, "%v leads term %d, and so does %v", n.cfg.ID, n.hard.Term, leader)
-	invariant.Check(n.leader == 0 || n.leader == leader, "%v and %v lead term %d", n.leader, leader, n.hard.Term)
+	if n.leader != 0 && n.leader != leader {
+		violated("%v and %v lead term %d", n.leader, leader, n.hard.Term)
+	}
 	n.become(Follower)
 	n.setLeader(leader)
 	n.heard, n.everHeard = n.now, true

@@ -11,6 +11,10 @@ import (
 // entryWeight is what an entry costs besides its data, on the wire and in memory.
 const entryWeight = 32
 
+// violated ends the process like a failed Check. On hot paths the condition stands
+// outside, since the arguments of a Check are allocated even when it holds.
+func violated(format string, args ...any) { invariant.Check(false, format, args...) }
+
 func weight(e *Entry) int { return len(e.Data) + entryWeight }
 
 // log is what a node knows of its log without reading it: the terms of all
@@ -135,8 +139,9 @@ func (l *log) agree(limit Position) Position {
 // add appends an entry after last.
 func (l *log) add(e Entry) {
 	end := l.end()
-	invariant.Check(e.Index == l.last+1 && e.Term >= end.Term,
-		"entry %d of term %d after entry %d of term %d", e.Index, e.Term, end.Index, end.Term)
+	if e.Index != l.last+1 || e.Term < end.Term {
+		violated("entry %d of term %d after entry %d of term %d", e.Index, e.Term, end.Index, end.Term)
+	}
 	if len(l.runs) == 0 || l.runs[len(l.runs)-1].Term != e.Term {
 		l.runs = append(l.runs, TermRun{e.Index, e.Term})
 	}
@@ -198,9 +203,8 @@ func (l *log) persisted(number uint64) {
 		c := l.claims[done].last
 		if defect.On(defect.PersistedByIndex) {
 			c.Index = min(c.Index, l.last)
-		} else {
-			invariant.Check(c.Index < l.base.Index || l.has(c), "output %d claims entry %d of term %d, which is not in the log",
-				l.claims[done].number, c.Index, c.Term)
+		} else if c.Index >= l.base.Index && !l.has(c) {
+			violated("output %d claims entry %d of term %d, which is not in the log", l.claims[done].number, c.Index, c.Term)
 		}
 		l.durable = max(l.durable, c.Index)
 		done++
@@ -212,7 +216,9 @@ func (l *log) persisted(number uint64) {
 // maxBytes but at least one if sole.
 func (l *log) slice(low, high id.Index, maxBytes int, sole bool) (part []Entry, bytes int) {
 	first := l.first()
-	invariant.Check(low >= first && high <= l.last, "slice %d to %d of entries %d to %d", low, high, first, l.last)
+	if low < first || high > l.last {
+		violated("slice %d to %d of entries %d to %d", low, high, first, l.last)
+	}
 	from := int(low - first)
 	to := from
 	for ; to <= int(high-first); to++ {

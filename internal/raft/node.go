@@ -189,8 +189,9 @@ func (n *Node) stepFuture(m Message) bool {
 // stable storage (rule 9).
 func (n *Node) Persisted(now env.Instant, number uint64) {
 	n.now = now
-	invariant.Check(number <= n.number && number >= n.persistedNumber,
-		"persisted output %d after %d, of %d", number, n.persistedNumber, n.number)
+	if number > n.number || number < n.persistedNumber {
+		violated("persisted output %d after %d, of %d", number, n.persistedNumber, n.number)
+	}
 	n.persistedNumber = number
 	n.log.persisted(number)
 	switch n.role {
@@ -206,7 +207,9 @@ func (n *Node) Persisted(now env.Instant, number uint64) {
 
 // Applied says that all entries up to index are in the state machine.
 func (n *Node) Applied(index id.Index) {
-	invariant.Check(index <= n.applying, "applied %d, but only %d was handed out", index, n.applying)
+	if index > n.applying {
+		violated("applied %d, but only %d was handed out", index, n.applying)
+	}
 	if index <= n.applied {
 		return
 	}
@@ -232,8 +235,9 @@ func (n *Node) Trimmed(base Position) {
 
 // setCommit raises the commit index.
 func (n *Node) setCommit(index id.Index) {
-	invariant.Check(index >= n.hard.Commit && index <= n.log.last,
-		"commit from %d to %d in a log up to %d", n.hard.Commit, index, n.log.last)
+	if index < n.hard.Commit || index > n.log.last {
+		violated("commit from %d to %d in a log up to %d", n.hard.Commit, index, n.log.last)
+	}
 	if index == n.hard.Commit {
 		return
 	}

@@ -1,10 +1,15 @@
 package raft
 
 import (
+	"fmt"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/invariant"
 )
 
 // A lone voter leads as soon as it is asked to, commits by itself, confirms
@@ -63,5 +68,260 @@ func TestThreeVotersElectReplicateAndRead(t *testing.T) {
 	}
 	if len(w.fates) != 1 || w.fates[0].Err != nil {
 		t.Fatalf("reads %v", w.fates)
+	}
+}
+
+func noSum(Kind, id.Term, id.Index, []byte) uint32 { return 0 }
+
+// The hot path of a lone voter allocates nothing but its log: a proposal, its
+// Output, the report of its persistence, the Output that applies it.
+func TestProposalOfALoneVoterDoesNotAllocate(t *testing.T) {
+	w := newWorld(1)
+	r := w.replicas[0]
+	r.start()
+	r.node.Campaign(w.now)
+	r.pump()
+	w.settle(nil)
+	r.node.cfg.Sum = noSum
+	n, data, term := r.node, make([]byte, 100), r.node.Status().Hard.Term
+	round := func() {
+		if _, err := n.Propose(w.now, term, data); err != nil {
+			t.Fatal(err)
+		}
+		out, ok := n.Output()
+		if !ok || !out.MustSync || len(out.Entries) != 1 {
+			t.Fatalf("output %+v", out)
+		}
+		n.Persisted(w.now, out.Number)
+		if out, ok = n.Output(); !ok || out.MustSync || len(out.Apply) != 1 {
+			t.Fatalf("output %+v", out)
+		}
+		n.Applied(out.Apply[0].Index)
+		if _, ok = n.Output(); ok {
+			t.Fatal("something is left to do")
+		}
+	}
+	// The log's own array grows now and then: less than once in ten proposals.
+	if allocs := testing.AllocsPerRun(5000, round); allocs > 0.1 {
+		t.Errorf("%.2f allocations for each proposal", allocs)
+	}
+}
+
+// What is dropped from the cache can be collected: the array behind the log does
+// not keep it for ever.
+func TestCacheIsBounded(t *testing.T) {
+	l := newLog(&Start{})
+	for i := id.Index(1); i <= 10_000; i++ {
+		l.add(Entry{Index: i, Term: 1, Data: make([]byte, 68)})
+		l.claim(uint64(i))
+		l.persisted(uint64(i))
+		l.drop(1000, i)
+		if l.bytes > 1000 || l.dead > 1000+100 || cap(l.entries) > 100 {
+			t.Fatalf("at %d: %d bytes, %d dead, room for %d entries", i, l.bytes, l.dead, cap(l.entries))
+		}
+	}
+}
+
+// A start that contradicts itself is refused, with a Violation.
+func TestContradictoryStarts(t *testing.T) {
+	three := Conf{Voters: []id.Member{1, 2, 3}}
+	good := func() Start {
+		return Start{Hard: HardState{Term: 2, Commit: 2}, Conf: three, Previous: three, Last: 3, Applied: 1,
+			Terms: []TermRun{{1, 1}, {3, 2}},
+			Tail:  []Entry{{Term: 1, Index: 2}, {Term: 2, Index: 3}}}
+	}
+	w := newWorld(0)
+	begin := func(s Start) (violation any) {
+		defer func() { violation = recover() }()
+		New(w.config(1), s, 0)
+		return nil
+	}
+	if v := begin(good()); v != nil {
+		t.Fatalf("a good start: %v", v)
+	}
+	for name, spoil := range map[string]func(s *Start){
+		"applied beyond the log":       func(s *Start) { s.Applied = 4 },
+		"applied before the log":       func(s *Start) { s.Base, s.Terms = Position{2, 1}, []TermRun{{3, 2}} },
+		"commit beyond the log":        func(s *Start) { s.Hard.Commit = 4 },
+		"a term beyond the hard state": func(s *Start) { s.Hard.Term = 1 },
+		"terms that fall":              func(s *Start) { s.Terms[1].Term = 1 },
+		"no terms":                     func(s *Start) { s.Terms = nil },
+		"terms that begin late":        func(s *Start) { s.Terms = s.Terms[1:] },
+		"a tail with another term":     func(s *Start) { s.Tail[1].Term = 1 },
+		"a tail with a gap":            func(s *Start) { s.Tail[0].Index = 1 },
+		"a tail that begins late":      func(s *Start) { s.Tail = s.Tail[1:] },
+		"voters in disorder":           func(s *Start) { s.Conf = Conf{Voters: []id.Member{2, 1}} },
+		"a configuration to come":      func(s *Start) { s.ConfIndex = 9 },
+		"a base beyond the end":        func(s *Start) { s.Base.Index = 9 },
+	} {
+		s := good()
+		spoil(&s)
+		if _, ok := begin(s).(invariant.Violation); !ok {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// A damaged log may contradict its commit hint and its term: that is the damage.
+func TestDamagedStartMayContradictItsHints(t *testing.T) {
+	three := Conf{Voters: []id.Member{1, 2, 3}}
+	n := New(newWorld(0).config(1), Start{Hard: HardState{Term: 1, Vote: 2, Commit: 9}, Conf: three, Previous: three,
+		Last: 1, Terms: []TermRun{{1, 2}}, Tail: []Entry{{Term: 2, Index: 1}}, Damaged: true}, 0)
+	if s := n.Status(); s.Hard != (HardState{Term: 2, Commit: 1}) || !s.Damaged {
+		t.Fatalf("%+v", s)
+	}
+	n.Campaign(0)
+	if s := n.Status(); s.Role != Follower {
+		t.Fatal("a damaged replica stands for election")
+	}
+}
+
+// A read that was forwarded is asked again while the leader is still the leader,
+// since its message or the answer may be lost.
+func TestForwardedReadIsRepeated(t *testing.T) {
+	w := newWorld(3)
+	for _, r := range w.replicas {
+		r.start()
+	}
+	w.replicas[0].node.Campaign(w.now)
+	w.replicas[0].pump()
+	w.settle(nil)
+	if _, err := w.replicas[1].read(); err != nil {
+		t.Fatal(err)
+	}
+	w.net = nil
+	for range 6 {
+		w.pass(100 * time.Millisecond)
+		w.settle(nil)
+	}
+	if len(w.fates) != 1 || w.fates[0].Err != nil {
+		t.Fatalf("reads %v", w.fates)
+	}
+}
+
+// A round that was acknowledged, but whose acknowledgement was lost, is asked for
+// again even when entries flow all the time.
+func TestLostRoundIsAskedAgain(t *testing.T) {
+	w := newWorld(3)
+	for _, r := range w.replicas {
+		r.start()
+	}
+	w.replicas[0].node.Campaign(w.now)
+	w.replicas[0].pump()
+	w.settle(nil)
+	leader := w.replicas[0]
+	if _, err := leader.read(); err != nil {
+		t.Fatal(err)
+	}
+	for len(w.net) > 0 {
+		w.deliver(0)
+		w.net = slices.DeleteFunc(w.net, func(m Message) bool { _, is := m.Body.(*RoundReply); return is })
+	}
+	for range 15 {
+		w.pass(20 * time.Millisecond)
+		leader.propose("x")
+		w.settle(nil)
+	}
+	if len(w.fates) != 1 {
+		t.Fatal("the read still waits")
+	}
+}
+
+// Messages for somebody else, from oneself, or from a term gone by change nothing.
+func TestMessagesThatAreDropped(t *testing.T) {
+	w := newWorld(3)
+	for _, r := range w.replicas {
+		r.start()
+	}
+	w.replicas[0].node.Campaign(w.now)
+	w.replicas[0].pump()
+	w.settle(nil)
+	n := w.replicas[0].node
+	for _, m := range []Message{
+		{From: 2, To: 3, Term: 9, Body: &Heartbeat{}},
+		{From: 1, To: 1, Term: 9, Body: &Heartbeat{}},
+		{From: 2, To: 1, Term: 0, Body: &AppendReply{Match: 9}},
+		{From: 2, To: 1, Term: 1, Body: &VoteReply{Granted: true}},
+		{From: 2, To: 1, Term: 1, Body: &ReadReply{}},
+		{From: 2, To: 1, Term: 1, Body: &RoundReply{Round: 99}},
+		{From: 9, To: 1, Term: 1, Body: &AppendReply{Match: 9}},
+	} {
+		before := n.Status()
+		n.Step(w.now, m)
+		if out, ok := n.Output(); ok || !reflect.DeepEqual(before, n.Status()) {
+			t.Errorf("%T from %v to %v in term %d: %+v", m.Body, m.From, m.To, m.Term, out)
+		}
+	}
+}
+
+// A broken promise of another replica, or of the host, ends this one.
+func TestBrokenPromisesEndTheNode(t *testing.T) {
+	for name, breach := range map[string]func(n *Node){
+		"two leaders of a term":       func(n *Node) { n.Step(0, Message{From: 2, To: 1, Term: 1, Body: &Heartbeat{}}) },
+		"an index never sent":         func(n *Node) { n.Step(0, Message{From: 2, To: 1, Term: 1, Body: &AppendReply{Match: 9}}) },
+		"no body":                     func(n *Node) { n.Step(0, Message{From: 2, To: 1, Term: 1}) },
+		"an output to come persisted": func(n *Node) { n.Persisted(0, 99) },
+		"an entry to come applied":    func(n *Node) { n.Applied(9) },
+		"more trimmed than applied":   func(n *Node) { n.Trimmed(Position{9, 1}) },
+		"a committed entry replaced": func(n *Node) {
+			n.Step(0, Message{From: 2, To: 1, Term: 2, Body: &Append{Entries: []Entry{{Term: 2, Index: 1}, {Term: 2, Index: 2}}, Commit: 9}})
+			n.truncate(1)
+		},
+	} {
+		w := newWorld(3)
+		for _, r := range w.replicas {
+			r.start()
+		}
+		w.replicas[0].node.Campaign(w.now)
+		w.replicas[0].pump()
+		w.settle(nil)
+		func() {
+			defer func() {
+				if _, ok := recover().(invariant.Violation); !ok {
+					t.Errorf("%s: nothing happened", name)
+				}
+			}()
+			breach(w.replicas[0].node)
+		}()
+	}
+}
+
+// BenchmarkPropose is the path of one proposal of a leader with two followers, in
+// batches of the given size.
+func BenchmarkPropose(b *testing.B) {
+	for _, batch := range []int{1, 64} {
+		b.Run(fmt.Sprint(batch), func(b *testing.B) { benchmarkPropose(b, batch) })
+	}
+}
+
+func benchmarkPropose(b *testing.B, batch int) {
+	w := newWorld(3)
+	for _, r := range w.replicas {
+		r.start()
+	}
+	w.replicas[0].node.Campaign(w.now)
+	w.replicas[0].pump()
+	w.settle(nil)
+	w.replicas[0].node.cfg.Sum = noSum
+	n, data, term := w.replicas[0].node, make([]byte, 256), w.replicas[0].node.Status().Hard.Term
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += batch {
+		var last id.Index
+		for range batch {
+			last, _ = n.Propose(w.now, term, data)
+		}
+		out, _ := n.Output()
+		n.Step(w.now, Message{From: 2, To: 1, Term: term, Body: &AppendReply{Match: last}})
+		n.Step(w.now, Message{From: 3, To: 1, Term: term, Body: &AppendReply{Match: last}})
+		n.Persisted(w.now, out.Number)
+		for {
+			out, ok := n.Output()
+			if !ok {
+				break
+			}
+			if len(out.Apply) > 0 {
+				n.Applied(last)
+			}
+		}
 	}
 }

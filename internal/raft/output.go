@@ -3,7 +3,6 @@ package raft
 import (
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
-	"github.com/kvorum/kvorum/internal/invariant"
 )
 
 // Output returns the next thing to do; ok is false when there is nothing.
@@ -75,7 +74,9 @@ func (n *Node) takeApply(out *Output) {
 		return
 	}
 	first := n.log.first()
-	invariant.Check(first <= n.applying+1, "entry %d is to be applied, memory begins at %d", n.applying+1, first)
+	if first > n.applying+1 {
+		violated("entry %d is to be applied, memory begins at %d", n.applying+1, first)
+	}
 	from, to := n.applying+1-first, limit+1-first
 	out.Apply = n.log.entries[from:to:to]
 	n.applying = limit

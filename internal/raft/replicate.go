@@ -4,7 +4,6 @@ import (
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
-	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft/progress"
 	"github.com/kvorum/kvorum/internal/raft/quorum"
 )
@@ -163,7 +162,9 @@ func (n *Node) remind(f *progress.Follower) bool {
 
 func (n *Node) sendAppend(f *progress.Follower, previous id.Index, entries []Entry) {
 	term, ok := n.log.term(previous)
-	invariant.Check(ok, "no term for entry %d, sent to %v", previous, f.Member)
+	if !ok {
+		violated("no term for entry %d, sent to %v", previous, f.Member)
+	}
 	commit := min(n.hard.Commit, previous+id.Index(len(entries)))
 	n.sendTo(f, &Append{Previous: Position{previous, term}, Entries: entries, Commit: n.hard.Commit, Round: n.round}, commit)
 }
@@ -197,7 +198,9 @@ func (n *Node) stepAppendReply(from id.Member, b *AppendReply) {
 		// The leader's log may be trimmed beyond the hint.
 		f.Rejected(b.Previous, min(b.Hint.Index, n.log.agree(b.Hint).Index))
 	default:
-		invariant.Check(b.Match <= n.log.last, "%v acknowledges %d, the log ends at %d", from, b.Match, n.log.last)
+		if b.Match > n.log.last {
+			violated("%v acknowledges %d, the log ends at %d", from, b.Match, n.log.last)
+		}
 		if f.Accepted(b.Match, n.log.base.Index) {
 			n.advanceCommit()
 		}

@@ -140,7 +140,9 @@ type Output struct {
 	// Entries[0].Index on is replaced. Confs among them are the log's to store.
 	Entries []Entry
 	// Install, when set, comes before Entries: a snapshot to install. The state
-	// is installed first, then the log is reset to its position (rule 21).
+	// is installed first, then the log is reset to its position (rule 21). A
+	// snapshot given to Step that no Output installs was not news: its chunks may
+	// be thrown away.
 	Install *Snapshot
 	// After goes out once all of this Output is persisted.
 	After []Message

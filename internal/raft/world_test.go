@@ -280,6 +280,9 @@ func (w *world) event(r *replica, e Event) {
 	if w.tell != nil {
 		w.tell("%v: %s", r.id, describeEvent(e))
 	}
+	if e.Kind == Healed {
+		r.damaged = false
+	}
 	if e.Kind != BecameLeader {
 		return
 	}

@@ -109,8 +109,9 @@ func (f *Follower) Room() (bytes int, sole bool) {
 
 // Pipelined notes that an Append with entries from Next to last left.
 func (f *Follower) Pipelined(last id.Index, bytes int) {
-	invariant.Check(f.state == Replicate && last >= f.next,
-		"pipelined up to %d with next %d in state %d", last, f.next, f.state)
+	if f.state != Replicate || last < f.next {
+		invariant.Check(false, "pipelined up to %d with next %d in state %d", last, f.next, f.state)
+	}
 	f.window.add(last, bytes)
 	f.next = last + 1
 }
@@ -136,7 +137,6 @@ func (f *Follower) Accepted(match, trimmed id.Index) (grew bool) {
 	switch f.state {
 	case Replicate:
 		f.window.free(f.match)
-		f.next = max(f.next, f.match+1)
 	case Probe, Snapshot:
 		if f.match >= trimmed {
 			f.replicate()
@@ -144,6 +144,7 @@ func (f *Follower) Accepted(match, trimmed id.Index) (grew bool) {
 			f.asked = false // the place that was asked about is gone
 		}
 	}
+	f.next = max(f.next, f.match+1)
 	return grew
 }
 
