@@ -124,8 +124,9 @@ func (f *file) writeAt(p []byte, off int64) (int, error) {
 		return 0, pathError("write", f.name, errReadOnly)
 	}
 	err := d.begin(f.m, OpWrite, f.name)
-	if err != nil { // a part may have been written
+	if err != nil { // a part may have been written: whole sectors, no kernel or disk stops within one
 		p = p[:d.rand.Intn(len(p)+1)]
+		p = p[:max(0, (off+int64(len(p)))/sectorBytes*sectorBytes-off)]
 	}
 	if len(p) > 0 {
 		end, full := d.reserve(f.n, off+int64(len(p)))
