@@ -42,7 +42,7 @@ type Snapshots interface {
 }
 
 // Frozen is a state saved at its mark, read in chunks elsewhere than in a turn.
-type Frozen interface {
+type Frozen = interface {
 	At() raft.Position
 	// Next returns the next chunk; ok is false after the last one.
 	Next(maxBytes int) (chunk []byte, ok bool, err error)
@@ -86,7 +86,9 @@ type SnapshotChunk struct {
 }
 
 // Transport carries envelopes to other members. Send never waits; what cannot be
-// sent is lost. The bodies are peer's and the simulator's.
+// sent is lost. Any stage may call it at any time; the slice is the transport's
+// to keep, what the envelopes point to is shared and read-only. The bodies are
+// peer's and the simulator's.
 type Transport interface {
 	Send(envelopes []Envelope)
 }
@@ -102,7 +104,8 @@ type Call struct {
 	To Completions
 	// Tag is given back in the Result.
 	Tag uint64
-	// Deadline ends the call with a time-out; the proposal itself goes on.
+	// Deadline ends the call with a time-out; the proposal itself goes on. Zero
+	// is no deadline.
 	Deadline env.Instant
 }
 
@@ -142,14 +145,18 @@ type Options struct {
 	// Events, when set, is told what happened in the groups: for logs and
 	// metrics. It is called in the stepper's turn and must not wait.
 	Events func(id.Group, raft.Event)
+	// Replaying, when set, is told by Open how far the replay of a log has come:
+	// after every slice of about 1 MB, up to the last committed index.
+	Replaying func(group id.Group, at, last id.Index)
 }
 
 // Limits bound what one host keeps in memory; zero values are the defaults.
 type Limits struct {
 	// BatchBytes cuts a batch entry of two or more commands (rule 16; 512 KB).
 	BatchBytes int
-	// WaitingCommands and WaitingBytes bound the proposals not yet applied
-	// (5000... see New, 64 MB); beyond them calls end with ErrTooManyRequests.
+	// WaitingCommands and WaitingBytes bound the proposals of a group taken here
+	// and not yet ended (20,000 and 64 MB); beyond them calls end with
+	// ErrTooManyRequests. Reads are bounded by the same number, apart.
 	WaitingCommands, WaitingBytes int
 	// FlushBytes of log since the durable mark start a flush (rule 7; 64 MB).
 	FlushBytes int64

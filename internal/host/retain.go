@@ -1,0 +1,184 @@
+package host
+
+import (
+	"sort"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/raft"
+)
+
+// The log shrinks in a circle of three (rules 7, 8):
+//
+//	persister  weighs the log after the store's durable mark, asks for a flush
+//	applier    flushes the store, sees the durable mark move, tells the persister
+//	persister  lets go of the log before what is still needed, tells the stepper
+
+// pinnedFor is how long entries that the store does not hold durably may keep a
+// segment before a flush is asked for (rule 7).
+const pinnedFor = 10 * time.Minute
+
+// flushShare is the part of FlushBytes after which the log is weighed, and the
+// durable mark looked at, again.
+const flushShare = 16
+
+// retention is what the persister knows of the need for one group's log.
+type retention struct {
+	lastNumber uint64
+	// durable is the store's mark, base where the log begins.
+	durable, base id.Index
+	didMove       bool
+	// unweighed are the bytes written since the log was weighed; pinned is since
+	// when there is log after the durable mark, Never if there is none.
+	unweighed int64
+	pinned    env.Instant
+	asked     bool
+}
+
+// wrote notes that entries go into the log.
+func (r *retention) wrote(entries []raft.Entry, now env.Instant) {
+	if len(entries) == 0 {
+		return
+	}
+	r.unweighed += int64(weightOf(entries))
+	r.pinned = min(r.pinned, now)
+}
+
+// moved notes a new durable mark.
+func (r *retention) moved(durable id.Index, now env.Instant) {
+	r.durable = max(r.durable, durable)
+	r.didMove, r.asked = true, false
+	r.pinned = now
+}
+
+// weigh asks for a flush of the groups that have much log after their mark.
+func (p *persister) weigh(now env.Instant) {
+	limit := p.h.opts.Limits.FlushBytes
+	for _, g := range p.h.groups {
+		l := &g.log
+		if l.unweighed < limit/flushShare || l.asked {
+			continue
+		}
+		l.unweighed = 0
+		if p.h.opts.Log.BytesAfter(g.id, l.durable) >= limit {
+			p.askFlush(g, now)
+		}
+	}
+}
+
+func (p *persister) askFlush(g *Group, now env.Instant) {
+	g.log.asked = true
+	g.log.pinned = now
+	p.h.applier.queue.push(toApply{g: g, flush: true})
+	p.h.mark(applyStage)
+}
+
+// retain lets go of what is no longer needed, and unpins what lies too long.
+func (p *persister) retain(now env.Instant) (worked bool) {
+	log := p.h.opts.Log
+	for _, g := range p.h.groups {
+		l := &g.log
+		if l.didMove {
+			l.didMove, worked = false, true
+			if log.BytesAfter(g.id, l.durable) == 0 {
+				l.pinned = env.Never
+			}
+			p.house = now // segments may be free now
+			base := log.Retain(g.id, l.durable, p.keepFrom(g))
+			if base.Index > l.base {
+				l.base = base.Index
+				p.h.stepper.inbox.report(report{kind: reportTrimmed, g: g, base: base})
+				p.h.mark(stepStage)
+			}
+		}
+		if l.pinned.Add(pinnedFor) <= now {
+			worked = true
+			p.askFlush(g, now)
+		}
+	}
+	return worked
+}
+
+// keepFrom is the first index that followers may yet want: none that the store
+// holds durably when there is no other member, else the last RetainBytes (rule 8).
+func (p *persister) keepFrom(g *Group) id.Index {
+	l := &g.log
+	if g.alone.Load() {
+		return l.durable + 1
+	}
+	if l.durable <= l.base {
+		return l.base + 1
+	}
+	n := sort.Search(int(l.durable-l.base), func(i int) bool {
+		return p.h.opts.Log.BytesAfter(g.id, l.base+id.Index(i)) <= p.h.opts.Limits.RetainBytes
+	})
+	return l.base + id.Index(n) + 1
+}
+
+func (p *persister) retainWake() env.Instant {
+	wake := env.Never
+	for _, g := range p.h.groups {
+		wake = min(wake, g.log.pinned.Add(pinnedFor))
+	}
+	return wake
+}
+
+// flushing is what the applier knows of the store's durability.
+type flushing struct {
+	durable id.Index
+	// target is the mark that a flush under way will make durable, 0 if none is;
+	// look is when to look for it again.
+	target id.Index
+	look   env.Instant
+	// unseen are the bytes applied since the durable mark was looked at: the store
+	// flushes on its own too.
+	unseen int64
+}
+
+// flushPause is how often the durable mark is looked at while a flush is under
+// way: there is no call-back from inside the store (rule 7).
+const flushPause = 20 * time.Millisecond
+
+// startFlush begins to make the state durable.
+func (a *applier) startFlush(g *Group, now env.Instant) {
+	if err := g.machine.StartFlush(); err != nil {
+		a.h.fail(err)
+		return
+	}
+	g.apply.target = g.machine.Mark().Index
+	g.apply.look = now
+}
+
+// lookDurable reads the durable mark back when it may have moved.
+func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
+	f := &g.apply.flushing
+	due := f.target != 0 && f.look <= now
+	if !due && f.unseen < a.h.opts.Limits.FlushBytes/flushShare {
+		return false
+	}
+	f.unseen = 0
+	f.look = now.Add(flushPause)
+	at, err := g.machine.Durable()
+	if err != nil {
+		a.h.fail(err)
+		return false
+	}
+	if f.target != 0 && at.Index >= f.target {
+		f.target = 0
+		worked = true
+	}
+	if at.Index > f.durable || worked {
+		f.durable, worked = at.Index, true
+		a.h.persister.queue.push(toPersist{g: g, durable: at.Index})
+		a.h.mark(persistStage)
+	}
+	return worked
+}
+
+func (f *flushing) wake() env.Instant {
+	if f.target == 0 {
+		return env.Never
+	}
+	return f.look
+}
