@@ -136,7 +136,7 @@ type Writer interface {
 // Keeper knows what is durable, and saves and installs whole groups.
 type Keeper interface {
 	// Durable appends the value that key has in the part that is guaranteed to
-	// survive a power loss. Errors: ErrNotFound, *CorruptionError.
+	// survive a power loss. Errors: ErrNotFound, ErrFailed, *CorruptionError.
 	Durable(key, buf []byte) ([]byte, error)
 	// Checkpoint returns a frozen copy of everything committed so far, flushed
 	// (rule 21). dir must not exist; it lies on the store's disk, holds what the

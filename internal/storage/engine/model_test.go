@@ -145,8 +145,9 @@ type world struct {
 }
 
 type heldIter struct {
-	it  engine.Iterator
-	cur *cursor
+	it           engine.Iterator
+	cur          *cursor
+	lower, upper []byte
 }
 
 type heldSave struct {
@@ -230,7 +231,7 @@ func (w *world) hold(t *rapid.T, r engine.Reader, rows model) {
 	lower, upper := drawRange(t, "range")
 	it, err := r.Iter(lower, upper)
 	check(t, err)
-	w.iters = append(w.iters, heldIter{it, &cursor{rows: rows.within(lower, upper)}})
+	w.iters = append(w.iters, heldIter{it, &cursor{rows: rows.within(lower, upper)}, bytes.Clone(lower), bytes.Clone(upper)})
 	// The iterator keeps its own copy of the bounds.
 	clear(lower)
 	clear(upper)
@@ -247,14 +248,14 @@ func (w *world) move(t *rapid.T) {
 		var got bool
 		switch rapid.IntRange(0, 5).Draw(t, "move") {
 		case 0:
-			key := drawBound(t, "seek")
+			key := h.seekTarget(t)
 			if key == nil {
 				continue
 			}
 			h.cur.seekGE(key)
 			name, got = "SeekGE "+keys.Text(key).String(), h.it.SeekGE(key)
 		case 1:
-			key := drawBound(t, "seek")
+			key := h.seekTarget(t)
 			if key == nil {
 				continue
 			}
@@ -281,6 +282,19 @@ func (w *world) move(t *rapid.T) {
 			t.Fatalf("%s stands on %s = %s, want %s = %s", name, keys.Text(h.it.Key()), value, keys.Text(r.key), r.value)
 		}
 	}
+}
+
+// seekTarget draws a key, often from the edges of the range or from its rows.
+func (h heldIter) seekTarget(t *rapid.T) []byte {
+	switch n := rapid.IntRange(0, 5).Draw(t, "target"); {
+	case n < 2:
+		return h.lower
+	case n == 2:
+		return h.upper
+	case n == 3 && len(h.cur.rows) > 0:
+		return rapid.SampledFrom(h.cur.rows).Draw(t, "row").key
+	}
+	return drawBound(t, "seek")
 }
 
 func (w *world) flush(t *rapid.T) { check(t, w.db.StartFlush()) }

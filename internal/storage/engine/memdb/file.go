@@ -143,6 +143,29 @@ func recoverFile(fs env.FS, path string, e *edit) (f *file, torn bool, err error
 	return f, good < int64(len(data)), nil
 }
 
+// missing looks at marks without a file. One of a file that was being made for a
+// new store promises an empty one; any other says that the store is gone.
+func missing(fs env.FS, leftovers []string) error {
+	for _, name := range leftovers {
+		path, ok := strings.CutSuffix(name, syncmark.Suffix)
+		if !ok {
+			continue
+		}
+		mark, err := syncmark.Open(fs, path)
+		if err != nil {
+			return err
+		}
+		promise, err := mark.Load(path)
+		if err == nil && promise.Length > int64(len(fileMagic)+frameHead) {
+			return errors.Join(&engine.CorruptionError{File: path, Offset: 0, Err: syncmark.ErrPromise}, mark.Close())
+		}
+		if err := mark.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settle makes everything written durable, and promises it.
 func (f *file) settle() error {
 	if err := f.f.Sync(); err != nil {

@@ -27,8 +27,6 @@ const (
 )
 
 func newIterator(root *node, lower, upper []byte, closed func()) *iterator {
-	checkBound(lower)
-	checkBound(upper)
 	return &iterator{root: root, lower: lower, upper: upper, close: closed}
 }
 

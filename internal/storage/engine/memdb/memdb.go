@@ -114,6 +114,11 @@ func (db *DB) load() error {
 			return err
 		}
 	}
+	if newest == 0 {
+		if err := missing(db.fs, leftovers); err != nil {
+			return err
+		}
+	}
 	// Only now: where the newest file is damaged, nothing is touched.
 	for _, path := range leftovers {
 		if err := engine.RemoveIfThere(db.fs, path); err != nil {
@@ -175,6 +180,8 @@ func (db *DB) Iter(lower, upper []byte) (engine.Iterator, error) {
 }
 
 func (db *DB) iterate(root *node, lower, upper []byte) (engine.Iterator, error) {
+	checkBound(lower)
+	checkBound(upper)
 	if db.iterators.Add(1) > db.maxIterators {
 		db.iterators.Add(-1)
 		return nil, engine.ErrIterators

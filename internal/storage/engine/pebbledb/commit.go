@@ -1,6 +1,8 @@
 package pebbledb
 
 import (
+	"fmt"
+
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -73,10 +75,14 @@ func (db *DB) makeRoom(bytes int) error {
 		return nil
 	}
 	db.unlooked = 0
-	for {
+	for waited := false; ; waited = true {
 		m := db.p.Metrics()
 		if m.MemTable.Count <= memtables && int(m.Levels[0].Sublevels) < stopSublevels {
 			return nil
+		}
+		if !waited {
+			db.opts.Trouble(fmt.Sprintf("a commit waits for the disk: %d memtables, %d sublevels of level 0",
+				m.MemTable.Count, m.Levels[0].Sublevels))
 		}
 		select {
 		case <-db.room:
@@ -126,7 +132,7 @@ func (db *DB) flushNow() error {
 	select {
 	case <-db.flushed:
 		db.flushed = nil
-		return nil
+		return db.disk.failure()
 	case <-db.disk.broken:
 		return db.disk.failure()
 	}

@@ -65,6 +65,12 @@ func (d *disk) failure() error {
 
 const manifestPrefix = "MANIFEST-"
 
+// What Pebble says it writes a table for.
+const (
+	flushCategory      vfs.DiskWriteCategory = "pebble-memtable-flush"
+	compactionCategory vfs.DiskWriteCategory = "pebble-compaction"
+)
+
 func (d *disk) isManifest(name string) bool {
 	base := d.PathBase(name)
 	return strings.HasPrefix(base, manifestPrefix) && !strings.HasSuffix(base, syncmark.Suffix)
@@ -73,10 +79,10 @@ func (d *disk) isManifest(name string) bool {
 // Create makes a file whose failures are remembered.
 func (d *disk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := d.failure(); err != nil {
-		if strings.HasSuffix(name, ".sst") {
-			// Here every flush and compaction begins, always in the background, and
-			// Pebble begins a failed one again at once. They rest until the store is
-			// closed.
+		if category == flushCategory || category == compactionCategory {
+			// Here every flush and compaction begins to write, always in the
+			// background, and Pebble begins a failed one again at once. They rest until
+			// the store is closed.
 			<-d.closed
 		}
 		return nil, err
@@ -124,7 +130,24 @@ func (d *disk) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &diskFile{File: f, disk: d}, nil
+	return &diskDir{File: f, disk: d}, nil
+}
+
+// diskDir is an open directory. Pebble answers a failed sync of one by a panic,
+// also on goroutines of its own where nobody can catch it, so it does not hear of
+// the failure: it may go on in memory, but not on disk any more, and whoever
+// tells what is durable asks for the failure afterwards.
+type diskDir struct {
+	vfs.File
+	disk *disk
+}
+
+// Sync is vfs.File's.
+func (f *diskDir) Sync() error {
+	if f.disk.failure() == nil {
+		_ = f.disk.fail(f.File.Sync())
+	}
+	return nil
 }
 
 // Rename moves a file, if the disk still accepts writes.

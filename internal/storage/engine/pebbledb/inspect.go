@@ -19,7 +19,10 @@ import (
 // installPrefix is of tables on their way into the store; a crash may leave some.
 const installPrefix = "install-"
 
-var errNoManifest = errors.New("the directory has tables but does not say which are in use")
+var (
+	errNoManifest = errors.New("the directory has tables but does not say which are in use")
+	errNoFormat   = errors.New("the directory has tables but does not say in which format")
+)
 
 // pebblesFile are the names that Pebble gives files when it makes a store, before
 // there is anything to lose.
@@ -54,6 +57,9 @@ func (db *DB) inspect(dir string) error {
 			return &engine.CorruptionError{File: dir, Offset: -1, Err: errNoManifest}
 		}
 		return nil
+	}
+	if tables && desc.FormatMajorVersion == pebble.FormatDefault {
+		return &engine.CorruptionError{File: dir, Offset: -1, Err: errNoFormat}
 	}
 	if desc.OptionsFilename != "" {
 		if err := db.checkOptions(dir, desc.OptionsFilename); err != nil {
@@ -136,8 +142,11 @@ func goodRecords(data []byte) (end int64) {
 // namedFile finds what Pebble says of a file in the text of an error: a name, or
 // a level and a table's number.
 var (
-	namedFile  = regexp.MustCompile(`(MANIFEST-\d+|OPTIONS-\d+|\d{6,}\.(?:sst|log))`)
-	namedTable = regexp.MustCompile(`(?:L\d: |file |table )(\d{6,})`)
+	namedFile = regexp.MustCompile(`(MANIFEST-\d+|OPTIONS-\d+|\d{6,}\.(?:sst|log))`)
+	// missesTable begins the complaint about a table that is gone or has another
+	// size than the MANIFEST says; Pebble does not call it corruption.
+	missesTable = regexp.MustCompile(`^L\d: \d{6,}`)
+	namedTable  = regexp.MustCompile(`(?:L\d: |file |table )(\d{6,})`)
 )
 
 // named turns Pebble's report of damage into ours.

@@ -37,7 +37,7 @@ func (db *DB) Install(lower, upper []byte, next func() (key, value []byte, ok bo
 	}
 	if err == nil {
 		// Pebble has taken the tables over.
-		return nil
+		return db.disk.failure()
 	}
 	for _, path := range in.paths {
 		err = errors.Join(err, engine.RemoveIfThere(db.opts.FS, path))
@@ -114,10 +114,11 @@ func (db *DB) Checkpoint(dir string) (engine.Checkpoint, error) {
 	if err := db.flushNow(); err != nil {
 		return nil, err
 	}
-	if err := db.p.Checkpoint(dir); err != nil {
-		if failure := db.disk.failure(); failure != nil {
-			return nil, failure
-		}
+	err := db.p.Checkpoint(dir)
+	if failure := db.disk.failure(); failure != nil {
+		return nil, failure
+	}
+	if err != nil {
 		return nil, db.named(err)
 	}
 	o := db.pebbleOptions()

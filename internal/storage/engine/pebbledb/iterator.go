@@ -31,15 +31,17 @@ func checkBound(bound []byte) {
 
 // newIterator opens an iterator on the store or on a checkpoint.
 func (db *DB) newIterator(r pebble.Reader, lower, upper []byte) (*iterator, error) {
-	checkBound(lower)
-	checkBound(upper)
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return nil, db.named(err)
-	}
-	own := &iterator{it: it, db: db}
+	own := &iterator{db: db}
 	if prefix := lower[:keys.Split(lower)]; isNextPrefix(prefix, upper) {
 		own.prefix = append(own.buf[:0], prefix...)
+	}
+	// A point read may well be for a key that is not there, such as the last
+	// version of one that is put for the first time: then the filters of the last
+	// level spare reading a block.
+	opts := pebble.IterOptions{LowerBound: lower, UpperBound: upper, UseL6Filters: own.prefix != nil}
+	var err error
+	if own.it, err = r.NewIter(&opts); err != nil {
+		return nil, db.named(err)
 	}
 	return own, nil
 }

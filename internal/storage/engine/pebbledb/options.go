@@ -39,8 +39,9 @@ type Options struct {
 	// MaxIterators is how many may be open at once (default 1024, rule 23).
 	MaxIterators int
 	// Misuse, if set, is told when Pebble sees itself used wrongly: tests fail
-	// there. Trouble is told what goes wrong in the background. Both are called on
-	// Pebble's goroutines, at times under its locks: they must not call the store.
+	// there. Trouble is told what goes wrong in the background, and when a commit
+	// has to wait. Both are called on Pebble's goroutines, at times under its
+	// locks: they must not call the store.
 	Misuse, Trouble func(text string)
 }
 

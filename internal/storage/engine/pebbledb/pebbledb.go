@@ -72,10 +72,16 @@ func (db *DB) openIn(dir string, o *pebble.Options) (*pebble.DB, error) {
 		return nil, err
 	}
 	p, err := pebble.Open(dir, o)
-	if err != nil {
-		return nil, db.named(err)
+	if err == nil {
+		if failure := db.disk.failure(); failure != nil {
+			return nil, errors.Join(failure, p.Close())
+		}
+		return p, nil
 	}
-	return p, nil
+	if missesTable.MatchString(err.Error()) && db.disk.failure() == nil {
+		return nil, &engine.CorruptionError{File: db.fileOf(err), Offset: -1, Err: err}
+	}
+	return nil, db.named(err)
 }
 
 // Get is engine.Reader's.
@@ -100,6 +106,8 @@ func (db *DB) Iter(lower, upper []byte) (engine.Iterator, error) {
 }
 
 func (db *DB) iterate(r pebble.Reader, lower, upper []byte) (engine.Iterator, error) {
+	checkBound(lower)
+	checkBound(upper)
 	if db.iterators.Add(1) > int64(db.opts.MaxIterators) {
 		db.iterators.Add(-1)
 		return nil, engine.ErrIterators
@@ -112,7 +120,8 @@ func (db *DB) iterate(r pebble.Reader, lower, upper []byte) (engine.Iterator, er
 	return it, nil
 }
 
-// Durable is engine.Keeper's. It reads what the tables on disk have.
+// Durable is engine.Keeper's. It reads what the tables on disk have; of a store
+// that has failed it says ErrFailed.
 func (db *DB) Durable(key, buf []byte) ([]byte, error) {
 	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
 	it, err := db.p.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
@@ -128,6 +137,10 @@ func (db *DB) Durable(key, buf []byte) ([]byte, error) {
 	}
 	if err = errors.Join(err, it.Close()); err == nil && !found {
 		err = engine.ErrNotFound
+	}
+	// Asked last: what Pebble holds for durable is so only if nothing has failed.
+	if failure := db.disk.failure(); failure != nil {
+		return buf, failure
 	}
 	return buf, db.named(err)
 }
