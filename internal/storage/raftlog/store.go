@@ -62,6 +62,7 @@ func Open(opts Options) (*Store, error) {
 	s.log = log
 	for _, g := range s.order {
 		g.former, g.placed = nil, true
+		g.trimConfs()
 		g.hard.Commit = min(g.hard.Commit, g.last)
 		g.stagedHard, g.stagedBase, g.stagedLast = g.hard, g.base.Index, g.last
 		s.setNeed(g)

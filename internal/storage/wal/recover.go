@@ -6,7 +6,6 @@ import (
 
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
-	"github.com/kvorum/kvorum/internal/invariant"
 )
 
 // Default sizes (rule 8).
@@ -49,22 +48,22 @@ func Open(options Options, owner Owner) (*Log, error) {
 	return l, nil
 }
 
-// openDir opens the directory, which is made if it is missing.
+// openDir opens the directory, which is made if it is missing. The directory
+// above is synced in any case: a run that was killed may have made this one and
+// not have come so far.
 func (l *Log) openDir() (err error) {
 	fs, dir := l.options.FS, l.options.Dir
-	if _, err := fs.Stat(dir); err != nil {
-		if err := fs.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("wal: %w", err)
-		}
-		above, err := fs.OpenDir(fs.PathDir(dir))
-		if err != nil {
-			return fmt.Errorf("wal: %w", err)
-		}
-		err = above.Sync()
-		_ = above.Close()
-		if err != nil {
-			return fmt.Errorf("wal: sync %s: %w", fs.PathDir(dir), err)
-		}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("wal: %w", err)
+	}
+	above, err := fs.OpenDir(fs.PathDir(dir))
+	if err != nil {
+		return fmt.Errorf("wal: %w", err)
+	}
+	err = above.Sync()
+	_ = above.Close()
+	if err != nil {
+		return fmt.Errorf("wal: sync %s: %w", fs.PathDir(dir), err)
 	}
 	if l.dir, err = fs.OpenDir(dir); err != nil {
 		return fmt.Errorf("wal: %w", err)
@@ -301,9 +300,16 @@ func (r *recovery) settle() {
 
 // sync makes durable what was read (rule 4): after kill -9 the bytes are there to
 // be read, but a power loss could still take them back, and with them a vote that
-// this run repeats.
+// this run repeats. Only then is removed what these bytes say is not needed.
 func (r *recovery) sync() error {
 	l := r.log
+	if !defect.On(defect.RecoverWithoutSync) {
+		for _, s := range l.live {
+			if err := s.file.SyncData(); err != nil {
+				return fmt.Errorf("wal: sync %s: %w", s.path, err)
+			}
+		}
+	}
 	if l.damage == nil {
 		for _, path := range r.unused {
 			if err := r.fs.Remove(path); err != nil {
@@ -311,19 +317,10 @@ func (r *recovery) sync() error {
 			}
 		}
 	}
-	if defect.On(defect.RecoverWithoutSync) {
-		return nil
-	}
-	for _, s := range l.live {
-		if err := s.file.SyncData(); err != nil {
-			return fmt.Errorf("wal: sync %s: %w", s.path, err)
+	if !defect.On(defect.RecoverWithoutSync) {
+		if err := l.dir.Sync(); err != nil {
+			return fmt.Errorf("wal: sync directory %s: %w", l.options.Dir, err)
 		}
-	}
-	if err := l.dir.Sync(); err != nil {
-		return fmt.Errorf("wal: sync directory %s: %w", l.options.Dir, err)
-	}
-	for i := 1; i < len(l.live); i++ {
-		invariant.Check(l.live[i-1].number < l.live[i].number, "segments out of order")
 	}
 	return nil
 }
