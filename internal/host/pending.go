@@ -177,7 +177,9 @@ func (p *pendings) proposed(all []staged, term id.Term, now, resend env.Instant)
 			continue
 		}
 		x := p.find(all[i].origin.Seq)
-		invariant.Check(x != nil && x.term == 0, "proposal %d is gone or was sent twice", all[i].origin.Seq)
+		if x == nil || x.term != 0 {
+			invariant.Check(false, "proposal %d is gone or was sent twice", all[i].origin.Seq)
+		}
 		x.cmd, x.shared = all[i].cmd, true
 		x.term, x.sent, x.sends = term, now, 1
 		p.waiting--
@@ -243,7 +245,9 @@ func (p *pendings) settle(to []ended, outcomes []command.Outcome, me id.Member, 
 		if x == nil {
 			continue // its deadline has passed
 		}
-		invariant.Check(x.term == o.Term, "proposal %d was applied in term %d, but sent in term %d", o.Origin.Seq, o.Term, x.term)
+		if x.term != o.Term {
+			invariant.Check(false, "proposal %d was applied in term %d, but sent in term %d", o.Origin.Seq, o.Term, x.term)
+		}
 		to = append(to, ended{x.call.To, Result{Tag: x.call.Tag, Index: o.Index, Response: o.Response, Err: o.Err}})
 		bytes += p.remove(o.Origin.Seq, x)
 		count++

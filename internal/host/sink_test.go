@@ -46,16 +46,6 @@ func (s *sink) count() int {
 	return len(s.results)
 }
 
-// check fails the test if a call ended twice.
-func (s *sink) check(t *testing.T) {
-	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.twice) > 0 {
-		t.Errorf("calls %v ended twice", s.twice)
-	}
-}
-
 // put is a command that sets key to value.
 func put(key, value string) []byte {
 	return command.Encode(nil, command.Header{}, &command.PutRequest{Key: []byte(key), Value: []byte(value)})

@@ -45,8 +45,6 @@ type world struct {
 	dir       string
 }
 
-var worlds int
-
 type flight struct {
 	due env.Instant
 	e   Envelope
@@ -86,8 +84,7 @@ func newWorld(t testing.TB, seed uint64, members int) *world {
 	w := &world{t: t, sim: simenv.New(seed, simenv.Options{}), cut: map[id.Member]bool{}, delay: 3 * time.Millisecond,
 		log: map[id.Index]raft.Entry{}, values: map[string][]id.Index{}, calls: map[uint64]*issued{}, sink: newSink()}
 	w.draw = w.sim.Rand("driver")
-	worlds++
-	w.dir = fmt.Sprint(worlds)
+	w.dir = "log"
 	w.sink.pushed = w.ended
 	for i := range members {
 		m := &member{w: w, id: id.Member(i + 1), machine: w.sim.Machine(fmt.Sprintf("m%d", i+1))}
@@ -116,7 +113,7 @@ func (w *world) start() *world {
 func (m *member) start() bool {
 	m.proc = m.machine.Start()
 	outside := m.proc.World()
-	store, err := raftlog.Open(raftlog.Options{FS: outside.FS, Dir: fmt.Sprint(m.w.dir, m.id), Rand: outside.Rand, Tasks: outside.Tasks,
+	store, err := raftlog.Open(raftlog.Options{FS: outside.FS, Dir: m.w.dir, Rand: outside.Rand, Tasks: outside.Tasks,
 		Clock: outside.Clock, FirstSegmentBytes: 64 << 10, MaxSegmentBytes: 256 << 10})
 	if err != nil {
 		m.w.t.Fatalf("member %v opens its log: %v", m.id, err)
@@ -429,6 +426,7 @@ type register struct {
 	// fails, when set, is what the next Apply ends with.
 	fails error
 	sizes []int // commands per entry, for tests of batches
+	loads int   // snapshots loaded
 }
 
 func (r *register) Mark() raft.Position             { return r.mark }
@@ -508,6 +506,7 @@ func (r savingRegister) Freeze() (Frozen, error) {
 
 func (r savingRegister) Load(at raft.Position, next func() ([]byte, bool)) error {
 	r.mark, r.data, r.flushed = at, map[string]string{}, nil
+	r.loads++
 	for {
 		chunk, ok := next()
 		if !ok {
