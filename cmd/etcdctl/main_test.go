@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/kvorum/kvorum/embed"
+	"github.com/kvorum/kvorum/internal/testkit/script"
+)
+
+func TestMain(m *testing.M) {
+	script.Main(m, map[string]func() int{
+		"etcd":    func() int { return embed.Main(os.Args[1:], os.Environ()) },
+		"etcdctl": run,
+	})
+}
+
+// One set of stories, four times: a story that holds only for one of the
+// programs says so by a condition.
+
+func TestOurEtcdctlOnOurEtcd(t *testing.T) {
+	script.Run(t, "testdata", script.Ours(), script.Ours())
+}
+
+func TestInstalledEtcdctlOnOurEtcd(t *testing.T) {
+	script.Run(t, "testdata", script.Ours(), script.Installed(t, "etcdctl"))
+}
+
+func TestOurEtcdctlOnInstalledEtcd(t *testing.T) {
+	skipInShort(t)
+	script.Run(t, "testdata", script.Installed(t, "etcd"), script.Ours())
+}
+
+func TestInstalledEtcdctlOnInstalledEtcd(t *testing.T) {
+	skipInShort(t)
+	script.Run(t, "testdata", script.Installed(t, "etcd"), script.Installed(t, "etcdctl"))
+}
+
+// skipInShort leaves out what says more about the stories than about us.
+func skipInShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: no story is told to the installed etcd")
+	}
+}

@@ -1,0 +1,114 @@
+// Package script runs stories: txtar files in which a server is started, spoken
+// to with etcdctl, stopped, killed and started again. The words etcd and
+// etcdctl of a story may be this repository's programs, which live in the test
+// binary, or the ones that are installed on the machine, so that one story
+// tells whether both do the same.
+//
+// To the commands and conditions of testscript it adds:
+//
+//	server [name] [flags...]   start etcd; go on when it serves clients
+//	shutdown [name]            SIGTERM, and wait until it is gone
+//	crash [name]               SIGKILL, and wait until it is gone
+//	etcdctl args...            run etcdctl with the story's endpoints
+//	exits CODE program args... run a program that must end with the code
+//
+//	[our-etcd] [our-etcdctl]   whose programs the story runs with
+//
+// The first server of a story listens at $ENDPOINT (clients) and $PEER; a server
+// called NAME has its data in NAME.etcd and its log in NAME.log, and keeps its
+// ports when it is started again. The programs are in $BIN.
+package script
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// A Program is what a word of a story runs.
+type Program struct {
+	path string
+	ours bool
+}
+
+// Ours is the function that the test binary's Main has under the word.
+func Ours() Program { return Program{path: self, ours: true} }
+
+// Installed is the program of that name on the machine; the test is skipped
+// when there is none.
+func Installed(t *testing.T, name string) Program {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("%s is not installed (Debian packages etcd-server and etcd-client)", name)
+	}
+	return Program{path: path}
+}
+
+// self is the running test binary.
+var self = func() string {
+	path, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return path
+}()
+
+// Main is the TestMain of a package with stories: started under the name of one
+// of the programs, the test binary is that program; otherwise it runs the tests.
+func Main(m *testing.M, programs map[string]func() int) {
+	if program := programs[filepath.Base(os.Args[0])]; program != nil {
+		os.Exit(program())
+	}
+	os.Exit(m.Run())
+}
+
+// Run tells every story of dir, each in a subtest of its own.
+func Run(t *testing.T, dir string, etcd, etcdctl Program) {
+	t.Helper()
+	bin := t.TempDir()
+	for name, p := range map[string]Program{"etcd": etcd, "etcdctl": etcdctl} {
+		if err := os.Symlink(p.path, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: dir,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+			s := &story{bin: bin, dir: env.WorkDir, servers: map[string]*server{}}
+			env.Values[storyKey{}] = s
+			env.Defer(s.end)
+			first, err := s.find(firstName)
+			if err != nil {
+				return err
+			}
+			env.Setenv("BIN", bin)
+			env.Setenv("ENDPOINT", first.client)
+			env.Setenv("PEER", first.peer)
+			env.Setenv("ETCDCTL_API", "3")
+			env.Setenv("ETCDCTL_ENDPOINTS", first.client)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"server":   cmdServer,
+			"shutdown": cmdShutdown,
+			"crash":    cmdCrash,
+			"etcdctl":  cmdEtcdctl,
+			"exits":    cmdExits,
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "our-etcd":
+				return etcd.ours, nil
+			case "our-etcdctl":
+				return etcdctl.ours, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+	})
+}

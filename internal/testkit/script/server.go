@@ -1,0 +1,191 @@
+package script
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	firstName = "default"
+
+	// readyText is in the line that every etcd logs once clients can call.
+	readyText = "ready to serve client requests"
+	// takenText is in the line of a server whose port somebody else took in the
+	// moment between our choice of it and its start.
+	takenText = "address already in use"
+
+	// patience bounds the wait for a server that neither serves nor ends.
+	patience = 60 * time.Second
+	// attempts bounds the choices of another port.
+	attempts = 5
+)
+
+var errTaken = errors.New(takenText)
+
+// story is the state of one running story.
+type story struct {
+	bin, dir string
+	servers  map[string]*server
+	names    []string // of servers, in the order of their first mention
+}
+
+// server is one member: its ports, and its process while it runs.
+type server struct {
+	name         string
+	client, peer string // host:port
+	process      *exec.Cmd
+	gone         chan struct{} // closed when the process has been waited for
+}
+
+// find returns the server of that name, with ports of its own.
+func (s *story) find(name string) (*server, error) {
+	if v := s.servers[name]; v != nil {
+		return v, nil
+	}
+	v := &server{name: name}
+	if err := v.choosePorts(); err != nil {
+		return nil, err
+	}
+	s.servers[name] = v
+	s.names = append(s.names, name)
+	return v, nil
+}
+
+// choosePorts asks the system for two free ports.
+func (v *server) choosePorts() error {
+	for _, to := range []*string{&v.client, &v.peer} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer l.Close() // after both choices: two different ports
+		*to = l.Addr().String()
+	}
+	return nil
+}
+
+// start runs etcd and returns once it serves. A first start whose port was
+// taken tries others; a later one keeps its ports, since its data names them.
+func (s *story) start(v *server, environ, flags []string, fixed bool) error {
+	if v.process != nil {
+		return fmt.Errorf("server %s is running already", v.name)
+	}
+	for attempt := 1; ; attempt++ {
+		err := s.startOnce(v, environ, flags)
+		if !errors.Is(err, errTaken) || fixed || attempt == attempts {
+			return err
+		}
+		if err := v.choosePorts(); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *story) startOnce(v *server, environ, flags []string) error {
+	client, peer := "http://"+v.client, "http://"+v.peer
+	args := append([]string{
+		"--name=" + v.name, "--data-dir=" + filepath.Join(s.dir, v.name+".etcd"),
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=" + v.name + "=" + peer,
+	}, flags...)
+	log, err := os.Create(filepath.Join(s.dir, v.name+".log"))
+	if err != nil {
+		return err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		log.Close()
+		return err
+	}
+	cmd := exec.Command(filepath.Join(s.bin, "etcd"), args...)
+	cmd.Dir, cmd.Env = s.dir, environ
+	cmd.Stdout, cmd.Stderr = write, write
+	err = cmd.Start()
+	write.Close()
+	if err != nil {
+		read.Close()
+		log.Close()
+		return err
+	}
+	v.process, v.gone = cmd, make(chan struct{})
+	heard := make(chan error, 1)
+	go func() {
+		listen(read, log, heard)
+		read.Close()
+		log.Close()
+		_ = cmd.Wait()
+		close(v.gone)
+	}()
+	select {
+	case err = <-heard:
+	case <-time.After(patience):
+		err = fmt.Errorf("server %s did not become ready within %v", v.name, patience)
+	}
+	if err != nil {
+		v.kill(syscall.SIGKILL)
+	}
+	return err
+}
+
+// listen copies the server's log to its file. It reports once: nil when the
+// server is ready, an error when its output ended before.
+func listen(from io.Reader, to io.Writer, heard chan<- error) {
+	last := errors.New("it said nothing")
+	lines := bufio.NewReader(from)
+	for told := false; ; {
+		line, err := lines.ReadString('\n')
+		_, _ = io.WriteString(to, line)
+		switch {
+		case told:
+		case strings.Contains(line, readyText):
+			heard <- nil
+			told = true
+		case strings.Contains(line, takenText):
+			last = errTaken
+		case line != "" && !errors.Is(last, errTaken):
+			last = errors.New(strings.TrimSpace(line))
+		}
+		if err != nil {
+			if !told {
+				heard <- fmt.Errorf("the server ended before it was ready: %w", last)
+			}
+			return
+		}
+	}
+}
+
+// kill ends the process by a signal and waits until it and its output are gone.
+// A server that a polite signal does not end is killed; it reports whether that
+// was not needed.
+func (v *server) kill(signal syscall.Signal) bool {
+	_ = v.process.Process.Signal(signal)
+	polite := true
+	select {
+	case <-v.gone:
+	case <-time.After(patience):
+		polite = false
+		_ = v.process.Process.Kill()
+		<-v.gone
+	}
+	v.process = nil
+	return polite
+}
+
+// end kills what still runs.
+func (s *story) end() {
+	for _, name := range s.names {
+		if v := s.servers[name]; v.process != nil {
+			v.kill(syscall.SIGKILL)
+		}
+	}
+}
