@@ -325,3 +325,61 @@ func benchmarkPropose(b *testing.B, batch int) {
 		}
 	}
 }
+
+// Rule 9 for votes: what a disk reports about earlier outputs says nothing
+// about a vote that is still on its way. 1 is made the only voter by an entry that
+// is not on its disk yet, loses its leader, and votes for itself; it leads when
+// the vote is durable, not when the entry is.
+func TestOwnVoteCountsWhenItIsDurable(t *testing.T) {
+	w := newWorld(2)
+	r := w.replicas[0]
+	r.start()
+	n := r.node
+	change := Entry{Term: 1, Index: 1, Kind: Change, Data: EncodeConf(Conf{Voters: []id.Member{1}})}
+	change.Sum = testSum(change.Kind, 1, 1, change.Data)
+	n.Step(w.now, Message{From: 2, To: 1, Term: 1, Body: &Append{Entries: []Entry{change}}})
+	r.pump()
+	n.LeaderUnreachable(w.now)
+	r.pump()
+	if len(r.flights) != 2 || n.Status().Role != Candidate {
+		t.Fatalf("%d outputs on their way, %+v", len(r.flights), n.Status())
+	}
+	r.persist(1)
+	if n.Status().Role != Candidate {
+		t.Fatal("it leads by a vote that a crash would take back")
+	}
+	r.persist(1)
+	if n.Status().Role != Leader {
+		t.Fatal("its vote is durable, but it does not lead")
+	}
+}
+
+// A reply that must wait for a vote on its way waits, even when nothing new is to
+// be persisted; and an acknowledgement waits for the term in which it is given.
+func TestPromisesWaitForTermAndVote(t *testing.T) {
+	w := newWorld(3)
+	r := w.replicas[0]
+	r.start()
+	n := r.node
+	ask := Message{From: 2, To: 1, Term: 1, Body: &VoteRequest{}}
+	for i := range 2 {
+		n.Step(w.now, ask)
+		out, ok := n.Output()
+		if !ok || !out.MustSync || len(out.Send) != 0 || len(out.After) != 1 {
+			t.Fatalf("request %d: %+v", i+1, out)
+		}
+	}
+	n.Persisted(w.now, 2)
+
+	w.now = w.now.Add(2 * time.Second)
+	n.Step(w.now, Message{From: 3, To: 1, Term: 2, Body: &Append{}})
+	first, _ := n.Output()
+	n.Step(w.now, Message{From: 3, To: 1, Term: 2, Body: &Append{}})
+	if out, ok := n.Output(); ok {
+		t.Fatalf("acknowledged in a term that is on its way: %+v", out)
+	}
+	n.Persisted(w.now, first.Number)
+	if out, ok := n.Output(); !ok || len(out.Send) != 1 {
+		t.Fatalf("not acknowledged: %+v", out)
+	}
+}
