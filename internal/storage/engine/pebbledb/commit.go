@@ -68,7 +68,9 @@ func (db *DB) Commit(b engine.Batch) error {
 }
 
 // makeRoom waits while the disk is too far behind. It looks once in a while only,
-// since looking costs as much as a hundred small batches.
+// since looking costs as much as a hundred small batches. Memtables are judged by
+// their bytes, not their number: a young store begins with small ones and does not
+// flush them before they weigh half a large one together.
 func (db *DB) makeRoom(bytes int) error {
 	db.unlooked += bytes
 	if db.unlooked < db.opts.MemtableBytes/8 {
@@ -77,12 +79,12 @@ func (db *DB) makeRoom(bytes int) error {
 	db.unlooked = 0
 	for waited := false; ; waited = true {
 		m := db.p.Metrics()
-		if m.MemTable.Count <= memtables && int(m.Levels[0].Sublevels) < stopSublevels {
+		if m.MemTable.Size <= memtables*uint64(db.opts.MemtableBytes) && int(m.Levels[0].Sublevels) < stopSublevels {
 			return nil
 		}
 		if !waited {
-			db.opts.Trouble(fmt.Sprintf("a commit waits for the disk: %d memtables, %d sublevels of level 0",
-				m.MemTable.Count, m.Levels[0].Sublevels))
+			db.opts.Trouble(fmt.Sprintf("a commit waits for the disk: %d bytes of memtables, %d sublevels of level 0",
+				m.MemTable.Size, m.Levels[0].Sublevels))
 		}
 		select {
 		case <-db.room:
