@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"runtime"
+	"sync"
+)
+
+// Options say which world to run.
+type Options struct {
+	// Seed decides everything in the world.
+	Seed uint64
+	// Replicas is 1 or 3.
+	Replicas int
+	// Tell keeps the tail of the story; it changes nothing in the world.
+	Tell bool
+	// Profile, when set, tilts what the seed drew.
+	Profile func(*swarm)
+}
+
+// Report is what became of a world.
+type Report struct {
+	Seed     uint64
+	Replicas int
+	// Failure is the broken promise, or nil.
+	Failure *Failure
+	// Hash is that of the trace: equal for equal seeds.
+	Hash uint64
+	// Events, Steps, Calls, Commands and Starts say how eventful the world was.
+	Events, Steps, Calls, Commands, Starts uint64
+	Story                                  string
+}
+
+// Run runs one world.
+func Run(o Options) Report {
+	w := newWorld(o)
+	w.run()
+	report := Report{
+		Seed: o.Seed, Replicas: o.Replicas, Failure: w.failure, Hash: w.trace.hash, Story: w.trace.story(),
+		Events: w.trace.events, Steps: w.steps, Calls: uint64(len(w.history.calls)), Commands: uint64(len(w.ledger.commands)),
+	}
+	for _, r := range w.replicas {
+		report.Starts += uint64(r.runs)
+	}
+	return report
+}
+
+// Campaign runs count worlds from a seed on, several at once, each on a goroutine
+// of its own. It hands over the reports in the order of their seeds and stops
+// soon after one for which done is true.
+func Campaign(first Options, count uint64, each func(Report) (stop bool)) {
+	type slot struct {
+		report Report
+		ready  chan struct{}
+	}
+	workers := runtime.GOMAXPROCS(0)
+	slots := make(chan *slot, 2*workers)
+	work := make(chan func(), 2*workers)
+	var stopped sync.Once
+	quit := make(chan struct{})
+	for range workers {
+		go func() {
+			for f := range work {
+				f()
+			}
+		}()
+	}
+	go func() {
+		defer close(slots)
+		defer close(work)
+		for i := range count {
+			o, s := first, &slot{ready: make(chan struct{})}
+			o.Seed += i
+			select {
+			case <-quit:
+				return
+			case slots <- s:
+			}
+			work <- func() {
+				defer close(s.ready)
+				s.report = Run(o)
+			}
+		}
+	}()
+	for s := range slots {
+		<-s.ready
+		select {
+		case <-quit:
+			continue
+		default:
+		}
+		if each(s.report) {
+			stopped.Do(func() { close(quit) })
+		}
+	}
+}

@@ -1,0 +1,283 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/env/simenv"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/testkit/linear"
+	"github.com/kvorum/kvorum/internal/testkit/model"
+)
+
+// client makes one call at a time, each to a member of its choice. It implements
+// host.Completions.
+type client struct {
+	w    *world
+	rand *simenv.Rand
+	load *workload
+	id   int
+
+	current *call
+	tags    uint64
+	wakeAt  env.Instant
+}
+
+// call is one call on its way.
+type call struct {
+	name    string
+	draft   draft
+	replica *replica
+	run     int
+	tag     uint64
+	began   int64 // its position in the history
+	// mustSee is the highest revision, and compacted the highest compaction, that
+	// anyone had been told of when the call began.
+	mustSee, compacted id.Revision
+	giveUp             env.Instant // when the world says that it will never end
+	answered           bool
+	result             host.Result
+	// look: the read's index is confirmed, the state may be looked at.
+	look bool
+}
+
+func newClient(w *world, n int) *client {
+	rand := w.env.Rand(fmt.Sprintf("client %d", n))
+	return &client{w: w, rand: rand, load: newWorkload(rand, w.swarm.load, n), id: n}
+}
+
+func (c *client) String() string { return fmt.Sprintf("client %d", c.id) }
+
+// due is when the client can do something.
+func (c *client) due() env.Instant {
+	switch {
+	case c.current == nil && c.w.calm:
+		return env.Never
+	case c.current == nil:
+		return c.wakeAt
+	case c.current.answered:
+		return 0
+	case c.current.replica.host == nil || c.current.replica.runs != c.current.run:
+		return 0 // the connection is gone
+	}
+	return max(c.current.giveUp, c.current.replica.machine.BusyUntil().Add(patience))
+}
+
+// act does the next thing.
+func (c *client) act() {
+	switch call := c.current; {
+	case call == nil:
+		r := c.w.replicas[c.rand.Intn(len(c.w.replicas))]
+		c.wakeAt = c.w.env.Now().Add(c.pause())
+		c.begin(r, c.load.next(c.w.history.revision))
+	case call.answered && call.look:
+		c.lookAtState()
+	case call.answered:
+		c.end()
+	case call.replica.host == nil || call.replica.runs != call.run:
+		c.lost("connection lost")
+	default:
+		c.w.fail("%v: call %s never ended: %s", c, call.name, model.Text(call.draft.request))
+	}
+}
+
+// pause draws the time between two calls: bursts without a pause, and such long
+// pauses between them that the storm has about as many calls as it should.
+func (c *client) pause() time.Duration {
+	load := c.w.swarm.load
+	if !c.rand.OneIn(load.burst) {
+		return 0
+	}
+	return around(c.rand, c.w.swarm.storm*time.Duration(int64(load.clients)*load.burst)/time.Duration(load.calls))
+}
+
+// begin makes a call to a member, if it is up.
+func (c *client) begin(r *replica, d draft) {
+	if r.host == nil || d.duty && r.group.Leader() != r.member {
+		return
+	}
+	if d.transfer {
+		r.guard(func() { _ = r.group.Transfer(0) })
+		r.wake()
+		return
+	}
+	w := c.w
+	c.tags++
+	timeout := w.swarm.load.timeout
+	c.current = &call{
+		name: fmt.Sprintf("c%d.%d", c.id, c.tags), draft: d, replica: r, run: r.runs, tag: c.tags,
+		began: w.history.tick(), mustSee: w.history.revision, compacted: w.history.compacted,
+		giveUp: w.env.Now().Add(timeout + patience),
+	}
+	w.trace.fold(eventCall, uint64(c.id), c.tags, uint64(r.member))
+	w.trace.tell(w.env.Now(), "%v -> %v  %s: %s", c, r, c.current.name, model.Text(d.request))
+	question := host.Call{To: c, Tag: c.tags, Deadline: r.process.Clock.Now().Add(timeout)}
+	switch request := d.request.(type) {
+	case *command.RangeRequest:
+		if request.Serializable {
+			c.current.answered, c.current.look = true, true
+			return
+		}
+		r.guard(func() { r.group.ReadIndex(question) })
+	case command.Body:
+		header := command.Header{IdempotencyKey: c.current.name, Wall: r.process.Clock.Wall().UnixNano()}
+		if d.duty {
+			header.Class, header.Term = command.Duty, r.group.Term()
+		}
+		cmd := command.Encode(nil, header, request)
+		r.guard(func() { r.group.Propose(question, cmd) })
+	}
+	r.wake()
+}
+
+// Push implements host.Completions.
+func (c *client) Push(result host.Result) {
+	call := c.current
+	if call == nil || call.tag != result.Tag || call.answered {
+		c.w.fail("%v: a call has ended twice, or after its member did: %+v", c, result)
+		return
+	}
+	call.answered, call.result = true, result
+	_, isRead := call.draft.request.(*command.RangeRequest)
+	call.look = isRead && result.Err == nil
+}
+
+// lookAtState answers a read from the member's state.
+func (c *client) lookAtState() {
+	call := c.current
+	if call.replica.host == nil || call.replica.runs != call.run {
+		c.lost("connection lost before the look")
+		return
+	}
+	request := call.draft.request.(*command.RangeRequest)
+	var response *command.RangeResponse
+	var err error
+	call.replica.guard(func() { response, err = call.replica.state.View().Range(request) })
+	if c.w.failure != nil || call.replica.host == nil {
+		return
+	}
+	if err != nil {
+		call.result.Err = err
+	} else {
+		call.result.Response = response
+	}
+	c.end()
+}
+
+// end judges the answer and writes the call into the history.
+func (c *client) end() {
+	call, w := c.current, c.w
+	response, err := call.result.Response, call.result.Err
+	w.trace.fold(eventReturn, uint64(c.id), call.tag, digestString(answerText(response, err)))
+	w.trace.tell(w.env.Now(), "%v <- %v  %s: %s", c, call.replica, call.name, answerText(response, err))
+	op := linear.Operation{
+		Client: c.id, Call: call.began, Return: w.history.tick(),
+		Request: call.draft.request, Response: response, Err: err,
+	}
+	switch request := call.draft.request.(type) {
+	case *command.RangeRequest:
+		op.Unknown = err != nil && !isRefusal(err)
+		if !op.Unknown {
+			w.check(c, w.judgeRead(call, request, response, err))
+		}
+	default:
+		op.Unknown = err != nil && !isRefusal(err)
+		w.check(c, w.judgeWrite(call, &op))
+	}
+	if err == nil {
+		w.history.learn(call.draft.request, response)
+		c.load.learn(call.draft.request, response)
+	}
+	w.history.add(call.name, op)
+	c.current = nil
+}
+
+// lost ends a call whose member has died.
+func (c *client) lost(why string) {
+	call, w := c.current, c.w
+	w.trace.fold(eventReturn, uint64(c.id), call.tag, 0)
+	w.trace.tell(w.env.Now(), "%v <- %v  %s: %s", c, call.replica, call.name, why)
+	w.history.add(call.name, linear.Operation{
+		Client: c.id, Call: call.began, Return: linear.Forever, Request: call.draft.request, Unknown: true,
+	})
+	c.current = nil
+}
+
+// isRefusal says whether an error is the state's answer, rather than the loss of
+// one.
+func isRefusal(err error) bool {
+	for _, refusal := range []error{
+		command.ErrKeyNotFound, command.ErrLeaseNotFound, command.ErrCompacted, command.ErrFutureRevision,
+	} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+// neverProposed says whether an error promises that a proposal went nowhere.
+func neverProposed(err error) bool {
+	return errors.Is(err, host.ErrTooManyRequests) || errors.Is(err, host.ErrTooLarge)
+}
+
+// judgeWrite holds the answer of a proposal against the ledger.
+func (w *world) judgeWrite(call *call, op *linear.Operation) error {
+	command, place := w.ledger.find(call.name)
+	switch {
+	case op.Unknown && neverProposed(op.Err) && place != 0:
+		return fmt.Errorf("%s was refused with %v and is in the log at %d", call.name, op.Err, command.index)
+	case op.Unknown:
+		op.Return = linear.Forever
+		return nil
+	case place == 0:
+		return fmt.Errorf("%s was acknowledged with %s and nobody has applied it", call.name, answerText(op.Response, op.Err))
+	case call.result.Index != command.index:
+		return fmt.Errorf("%s was acknowledged at index %d and is at %d", call.name, call.result.Index, command.index)
+	}
+	op.Place = place
+	want, got := answerText(command.response, command.err), answerText(op.Response, op.Err)
+	if want != got {
+		return fmt.Errorf("%s: %s\n\tanswer    %s\n\tthe model %s", call.name, model.Text(call.draft.request), got, want)
+	}
+	return nil
+}
+
+// judgeRead holds what a read saw against the oracle at the revision of its
+// header, and against what it had to see.
+func (w *world) judgeRead(call *call, request *command.RangeRequest, response any, err error) error {
+	oracle := w.ledger.oracle
+	switch {
+	case errors.Is(err, command.ErrCompacted):
+		if request.Revision > 0 && request.Revision < oracle.Compacted() {
+			return nil
+		}
+		return fmt.Errorf("%s: revision %d is refused as compacted, %d is", call.name, request.Revision, oracle.Compacted())
+	case errors.Is(err, command.ErrFutureRevision):
+		if request.Serializable || request.Revision > call.mustSee {
+			return nil
+		}
+		return fmt.Errorf("%s: revision %d is refused as in the future, %d was known", call.name, request.Revision, call.mustSee)
+	case err != nil:
+		return err
+	}
+	got := response.(*command.RangeResponse)
+	if got.Revision > oracle.Revision() {
+		return fmt.Errorf("%s: read at revision %d, %d is the last", call.name, got.Revision, oracle.Revision())
+	}
+	if !request.Serializable && got.Revision < call.mustSee {
+		return fmt.Errorf("%s: stale: read at revision %d, though %d had been acknowledged before it began", call.name, got.Revision, call.mustSee)
+	}
+	if !request.Serializable && request.Revision > 0 && request.Revision < call.compacted {
+		return fmt.Errorf("%s: revision %d was read, though compaction to %d had been acknowledged", call.name, request.Revision, call.compacted)
+	}
+	want, err := oracle.At(got.Revision).Range(request)
+	if a, b := model.Text(got), answerText(want, err); a != b {
+		return fmt.Errorf("%s: %s\n\tread      %s\n\tthe model %s", call.name, model.Text(request), a, b)
+	}
+	return halves(request, got)
+}

@@ -1,0 +1,25 @@
+// Package sim is the second assembler: it builds whole clusters of the product's
+// own code in a world that one seed decides, and looks for what must never
+// happen. Everything runs on one goroutine in virtual time; the same seed gives
+// the same world, down to the hash of its trace.
+//
+//	world     its replicas, network and clients; the storm, the calm and the verdict
+//	swarm     what the seed draws before a world begins: which faults there are, how
+//	          large things are. Worlds differ in kind, not only in luck.
+//	schedule  which turn, task, sync, delivery or call is next
+//	replica   one member: a machine, and the product started on its disk
+//	network   loses, delays, repeats and reorders messages, and parts the members
+//	faults    crashes, pauses, stalls, failed syncs, full disks, flipped bits
+//	client    calls and what came of them; workload draws the requests
+//	ledger    what was applied: the judge of logs and states, with the oracle beside
+//	campaign  many worlds, and the story of the first that fails
+//
+// A world has two phases. In the storm faults happen and clients call; in the
+// calm the faults stop, everything heals, and the members must agree and serve
+// within a bounded time. Every check that can be made at once is made at once, so
+// that a story ends where things went wrong; the rest is judged at the end.
+//
+// To add a checker: find the moment at which its promise can be judged (an entry
+// is applied: ledger; a call ends: client; a role changes: elections; the world
+// ends: verdict), and call world.fail with a sentence that names the promise.
+package sim

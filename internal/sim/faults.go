@@ -1,0 +1,207 @@
+package sim
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/env/simenv"
+)
+
+// faults decides when what goes wrong.
+type faults struct {
+	w    *world
+	rand *simenv.Rand
+	// next is when each kind strikes again.
+	next [faultKinds]env.Instant
+	// later are things that happen once, such as the end of a partition.
+	later []timed
+	// victim is the only member whose bits flip: more than one would be more than
+	// a group of three can stand.
+	victim *replica
+}
+
+type timed struct {
+	at env.Instant
+	do func()
+}
+
+// The kinds of faults.
+const (
+	faultCrash = iota
+	faultPowerCrash
+	faultOpCrash
+	faultPart
+	faultPause
+	faultStall
+	faultSyncError
+	faultFull
+	faultFlip
+	faultSlowSync
+	faultKinds
+)
+
+func newFaults(w *world) *faults {
+	f := &faults{w: w, rand: w.env.Rand("faults")}
+	f.victim = w.replicas[f.rand.Intn(len(w.replicas))]
+	for kind := range f.next {
+		f.plan(kind)
+	}
+	return f
+}
+
+// mean is the mean time between two faults of a kind; 0 is never.
+func (f *faults) mean(kind int) time.Duration {
+	s := f.w.swarm.faults
+	return [faultKinds]time.Duration{
+		s.crash, s.powerCrash, s.opCrash, s.part, s.pause, s.stall, s.syncError, s.full, s.flip, s.slowSync,
+	}[kind]
+}
+
+func (f *faults) plan(kind int) {
+	f.next[kind] = env.Never
+	if mean := f.mean(kind); mean > 0 && !f.w.calm {
+		f.next[kind] = f.w.env.Now().Add(around(f.rand, mean))
+	}
+}
+
+func (f *faults) nextDue() env.Instant {
+	next := env.Never
+	for _, at := range f.next {
+		next = min(next, at)
+	}
+	for _, t := range f.later {
+		next = min(next, t.at)
+	}
+	return next
+}
+
+// after has something happen once, in the storm only.
+func (f *faults) after(d time.Duration, do func()) {
+	f.later = append(f.later, timed{f.w.env.Now().Add(d), do})
+}
+
+// strike does what is due first.
+func (f *faults) strike() {
+	due := f.nextDue()
+	for i, t := range f.later {
+		if t.at == due {
+			f.later = append(f.later[:i:i], f.later[i+1:]...)
+			t.do()
+			return
+		}
+	}
+	for kind, at := range f.next {
+		if at == due {
+			r := f.w.replicas[f.rand.Intn(len(f.w.replicas))]
+			f.w.trace.fold(eventFault, uint64(kind), uint64(r.member))
+			f.plan(kind)
+			f.begin(kind, r)
+			return
+		}
+	}
+}
+
+// begin begins a fault of a kind on a member.
+func (f *faults) begin(kind int, r *replica) {
+	s, disk := f.w.swarm.faults, r.machine.Disk()
+	switch kind {
+	case faultCrash:
+		r.crash(simenv.ProcessCrash, "killed")
+		if f.chance(s.doublePerm) {
+			f.after(f.outage()+between(f.rand, 0, 50*time.Millisecond), func() { r.crash(simenv.PowerCrash, "loses power after a restart") })
+		}
+	case faultPowerCrash:
+		r.crash(simenv.PowerCrash, "loses power")
+	case faultOpCrash:
+		r.downBy = simenv.Crash(f.rand.Intn(2))
+		n := 1 + uint64(f.rand.Int64N(1+f.rand.Int64N(200)))
+		f.tell("%v will go down in operation %d of its disk", r, n)
+		disk.CrashAfter(n)
+	case faultPart:
+		f.part(r)
+	case faultPause:
+		d := around(f.rand, s.pauseFor)
+		f.tell("%v is paused for %v", r, d)
+		r.machine.Pause(d)
+	case faultStall:
+		d := between(f.rand, time.Millisecond, 200*time.Millisecond)
+		f.tell("the disk of %v stalls for %v, now and then", r, d)
+		disk.Inject(simenv.Fault{Ops: simenv.OpAny, OneIn: 20, Times: 1 + f.rand.Int64N(4), Stall: d})
+	case faultSyncError:
+		f.tell("a sync of %v will fail", r)
+		disk.Inject(simenv.Fault{Ops: simenv.OpSync, OneIn: 4, Times: 1, Err: syscall.EIO})
+	case faultFull:
+		f.fill(r)
+	case faultFlip:
+		f.victim.flip(f.rand)
+	case faultSlowSync:
+		d := between(f.rand, 10*time.Millisecond, 2*f.w.swarm.election)
+		f.tell("the disk of %v completes no sync for %v", r, d)
+		r.slowUntil = f.w.env.Now().Add(d)
+	}
+}
+
+func (f *faults) chance(permille int64) bool { return permille > 0 && f.rand.Int64N(1000) < permille }
+
+func (f *faults) outage() time.Duration { return around(f.rand, f.w.swarm.faults.outage) }
+
+func (f *faults) tell(format string, args ...any) { f.w.trace.tell(f.w.env.Now(), format, args...) }
+
+// part cuts a member from all others or from one, for a while.
+func (f *faults) part(r *replica) {
+	s := f.w.swarm.faults
+	oneWay, all := f.chance(s.oneWay), f.rand.OneIn(2)
+	other := f.w.replicas[(r.number+1+f.rand.Intn(len(f.w.replicas)-1))%len(f.w.replicas)]
+	inward := f.rand.OneIn(2)
+	cut := func(by int) {
+		for _, o := range f.w.replicas {
+			switch {
+			case o == r || !all && o != other:
+			case inward:
+				f.w.network.part(o, r, oneWay, by)
+			default:
+				f.w.network.part(r, o, oneWay, by)
+			}
+		}
+	}
+	f.tell("the network parts %v from %v, all %v, one-way %v", r, other, all, oneWay)
+	cut(+1)
+	f.w.network.notice(r)
+	f.after(around(f.rand, s.partFor), func() {
+		f.tell("the network of %v is whole again", r)
+		cut(-1)
+	})
+}
+
+// fill leaves a disk little room for a while.
+func (f *faults) fill(r *replica) {
+	disk := r.machine.Disk()
+	room := f.rand.Int64N(64 << 10)
+	f.tell("the disk of %v has %d bytes left", r, room)
+	disk.SetCapacity(disk.Used() + room)
+	f.after(between(f.rand, 50*time.Millisecond, 500*time.Millisecond), func() {
+		f.tell("the disk of %v has room again", r)
+		disk.SetCapacity(0)
+	})
+}
+
+// end ends all faults and heals what they did.
+func (f *faults) end() {
+	f.later = nil
+	for kind := range f.next {
+		f.next[kind] = env.Never
+	}
+	f.w.network.heal()
+	for _, r := range f.w.replicas {
+		disk := r.machine.Disk()
+		disk.ClearFaults()
+		disk.SetCapacity(0)
+		disk.CrashAfter(0)
+		r.slowUntil = 0
+		r.unflip()
+		if r.host == nil {
+			r.startAt = f.w.env.Now()
+		}
+	}
+}

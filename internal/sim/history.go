@@ -1,0 +1,61 @@
+package sim
+
+import (
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/testkit/linear"
+)
+
+// history is every call that was made, and what clients have been told.
+type history struct {
+	position int64
+	names    []string
+	calls    []linear.Operation
+	// revision is the highest revision, compacted the highest compaction, that any
+	// answer has told.
+	revision, compacted id.Revision
+}
+
+// tick gives the next position in the one order of calls and returns.
+func (h *history) tick() int64 {
+	h.position++
+	return h.position
+}
+
+func (h *history) add(name string, op linear.Operation) {
+	h.names = append(h.names, name)
+	h.calls = append(h.calls, op)
+}
+
+// learn takes note of what an answer tells.
+func (h *history) learn(request, response any) {
+	var told id.Revision
+	switch r := response.(type) {
+	case *command.PutResponse:
+		told = r.Revision
+	case *command.DeleteRangeResponse:
+		told = r.Revision
+	case *command.TxnResponse:
+		told = r.Revision
+	case *command.RangeResponse:
+		told = r.Revision
+	case *command.CompactResponse:
+		told = r.Revision
+		h.compacted = max(h.compacted, request.(*command.CompactRequest).Revision)
+	}
+	h.revision = max(h.revision, told)
+}
+
+// resolved is the history with the fate of every unknown write learnt from the
+// ledger: it is there with its answer, or it never happened.
+func (h *history) resolved(l *ledger) []linear.Operation {
+	all := make([]linear.Operation, len(h.calls))
+	for i, op := range h.calls {
+		if c, place := l.find(h.names[i]); op.Unknown && place != 0 {
+			op.Unknown, op.Response, op.Err, op.Place = false, c.response, c.err, place
+			op.Return = linear.Forever
+		}
+		all[i] = op
+	}
+	return all
+}

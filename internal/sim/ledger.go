@@ -1,0 +1,219 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/testkit/model"
+)
+
+// ledger is what the group has decided, learnt from what its replicas apply: the
+// first to apply an index writes it down, everyone else, and everyone again after
+// a restart, must apply the same there with the same outcome. Beside it stands
+// the oracle, which obeys each command once.
+type ledger struct {
+	entries []decided // by index, from 1
+	oracle  *model.Store
+	// commands are all commands in their order; byName finds those of clients.
+	commands []placed
+	byName   map[string]int
+	origins  map[command.Origin]int
+	// hashes are those of the states after an index.
+	hashes map[id.Index]uint64
+}
+
+// decided is one index of the log.
+type decided struct {
+	term     id.Term
+	kind     raft.Kind
+	digest   uint64
+	outcomes uint64
+	// revision is the oracle's after the entry.
+	revision id.Revision
+}
+
+// placed is one command with the oracle's answer.
+type placed struct {
+	index    id.Index
+	name     string // the client's, by its idempotency key
+	request  any
+	response any
+	err      error
+}
+
+func newLedger() *ledger {
+	return &ledger{
+		oracle: model.New(), byName: map[string]int{}, origins: map[command.Origin]int{}, hashes: map[id.Index]uint64{},
+	}
+}
+
+// last is the highest index that anyone has applied.
+func (l *ledger) last() id.Index { return id.Index(len(l.entries)) }
+
+// at is what was decided at an index, nil if nothing was.
+func (l *ledger) at(index id.Index) *decided {
+	if index == 0 || index > l.last() {
+		return nil
+	}
+	return &l.entries[index-1]
+}
+
+// revisionAt is the store's revision after an index.
+func (l *ledger) revisionAt(index id.Index) id.Revision {
+	if d := l.at(index); d != nil {
+		return d.revision
+	}
+	return 1
+}
+
+// apply takes note that a replica has applied an entry with these outcomes, one
+// for each of its commands.
+func (l *ledger) apply(e raft.Entry, outcomes []command.Outcome) error {
+	now := decided{term: e.Term, kind: e.Kind, digest: digest(e.Data), outcomes: outcomesDigest(outcomes)}
+	if known := l.at(e.Index); known != nil {
+		switch {
+		case known.term != e.Term || known.kind != e.Kind || known.digest != now.digest:
+			return fmt.Errorf("two entries at index %d: of term %d, and now of term %d", e.Index, known.term, e.Term)
+		case known.outcomes != now.outcomes:
+			return fmt.Errorf("entry %d had other outcomes when it was applied first; now: %s", e.Index, outcomesText(outcomes))
+		}
+		return nil
+	}
+	if e.Index != l.last()+1 {
+		return fmt.Errorf("entry %d is applied, though %d is the last that anyone applied", e.Index, l.last())
+	}
+	if previous := l.at(l.last()); previous != nil && previous.term > e.Term {
+		return fmt.Errorf("entry %d of term %d follows one of term %d", e.Index, e.Term, previous.term)
+	}
+	if e.Kind == raft.Batch {
+		if err := l.obey(e, outcomes); err != nil {
+			return err
+		}
+	} else if len(outcomes) != 0 {
+		return fmt.Errorf("entry %d holds no commands and has %d outcomes", e.Index, len(outcomes))
+	}
+	now.revision = l.oracle.Revision()
+	l.entries = append(l.entries, now)
+	return nil
+}
+
+// obey has the oracle obey the commands of an entry and compares the outcomes.
+func (l *ledger) obey(e raft.Entry, outcomes []command.Outcome) error {
+	batch := command.ReadBatch(e.Data)
+	for i := 0; batch.Next(); i++ {
+		cmd, err := command.Decode(batch.Command())
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		if i >= len(outcomes) {
+			return fmt.Errorf("entry %d has more commands than its %d outcomes", e.Index, len(outcomes))
+		}
+		if err := l.obeyOne(e, cmd, outcomes[i]); err != nil {
+			return err
+		}
+	}
+	return batch.Err()
+}
+
+func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outcome) error {
+	p := placed{index: e.Index, name: cmd.IdempotencyKey, request: cmd.Body}
+	if first, twice := l.origins[cmd.Origin]; twice {
+		return fmt.Errorf("proposal %+v is in the log twice, at %d and at %d: %s",
+			cmd.Origin, l.commands[first].index, e.Index, model.Text(cmd.Body))
+	}
+	if first, twice := l.byName[p.name]; twice && p.name != "" {
+		return fmt.Errorf("call %s is in the log twice, at %d and at %d: %s",
+			p.name, l.commands[first].index, e.Index, model.Text(cmd.Body))
+	}
+	if cmd.Term != e.Term {
+		return fmt.Errorf("entry %d of term %d has a command that was to be appended in term %d only: %s",
+			e.Index, e.Term, cmd.Term, model.Text(cmd.Body))
+	}
+	if outcome.Origin != cmd.Origin || outcome.Index != e.Index {
+		return fmt.Errorf("entry %d: the outcome %+v is not that of %+v", e.Index, outcome, cmd.Header)
+	}
+	if _, isFact := cmd.Body.(*command.MemberPublish); !isFact {
+		p.response, p.err = l.oracle.Apply(cmd.Body)
+		want, got := answerText(p.response, p.err), answerText(outcome.Response, outcome.Err)
+		if want != got {
+			return fmt.Errorf("entry %d: %s\n\tgave      %s\n\tthe model %s", e.Index, model.Text(cmd.Body), got, want)
+		}
+	}
+	l.origins[cmd.Origin] = len(l.commands)
+	if p.name != "" {
+		l.byName[p.name] = len(l.commands)
+	}
+	l.commands = append(l.commands, p)
+	return nil
+}
+
+// find returns the command of a call and its place, counted from 1; 0 if it is
+// not in the log.
+func (l *ledger) find(name string) (placed, int64) {
+	i, known := l.byName[name]
+	if !known {
+		return placed{}, 0
+	}
+	return l.commands[i], int64(i) + 1
+}
+
+// state compares the hash of a replica's state with that of the others at the
+// same index.
+func (l *ledger) state(index id.Index, hash uint64) error {
+	known, seen := l.hashes[index]
+	if seen && known != hash {
+		return fmt.Errorf("two states at applied index %d: %#x and %#x", index, known, hash)
+	}
+	l.hashes[index] = hash
+	return nil
+}
+
+// log compares what a replica's log holds with what was decided: terms must agree
+// wherever both know the index.
+func (l *ledger) log(entries []raft.Entry) error {
+	for _, e := range entries {
+		if known := l.at(e.Index); known != nil && known.term == e.Term && known.digest != digest(e.Data) {
+			return fmt.Errorf("log matching: entry %d of term %d is not what was decided", e.Index, e.Term)
+		}
+	}
+	return nil
+}
+
+// holds says whether a log that ends at last can have all that was decided in
+// terms before term (leader completeness).
+func (l *ledger) holds(last raft.Position, term id.Term) error {
+	index := l.last()
+	for index > 0 && l.at(index).term >= term {
+		index--
+	}
+	if known := l.at(index); known != nil && (last.Index < index || last.Term < known.term) {
+		return fmt.Errorf("leader completeness: a leader of term %d whose log ends at %v, though %d of term %d is decided",
+			term, last, index, known.term)
+	}
+	return nil
+}
+
+func answerText(response any, err error) string {
+	if err != nil {
+		return model.Text(err)
+	}
+	return model.Text(response)
+}
+
+func outcomesDigest(outcomes []command.Outcome) uint64 {
+	h := uint64(len(outcomes))
+	for _, o := range outcomes {
+		h = mix(h + digestString(answerText(o.Response, o.Err)))
+	}
+	return h
+}
+
+func outcomesText(outcomes []command.Outcome) string {
+	text := ""
+	for _, o := range outcomes {
+		text += "\n\t" + answerText(o.Response, o.Err)
+	}
+	return text
+}

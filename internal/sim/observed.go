@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/raftlog"
+)
+
+// observed is the state machine that a host is given: the product's, with the
+// ledger looking over its shoulder.
+type observed struct {
+	*state.Machine
+	r *replica
+}
+
+var _ host.Snapshots = (*observed)(nil)
+
+// Apply implements host.Machine.
+func (o *observed) Apply(entries []raft.Entry) ([]command.Outcome, error) {
+	outcomes, err := o.Machine.Apply(entries)
+	if err != nil {
+		return outcomes, err
+	}
+	r, w := o.r, o.r.w
+	rest := outcomes
+	for _, e := range entries {
+		if e.Index != r.applied+1 {
+			w.fail("%v applies %d after %d", r, e.Index, r.applied)
+		}
+		n := 0
+		for n < len(rest) && rest[n].Index == e.Index {
+			n++
+		}
+		w.trace.fold(eventApply, uint64(r.member), uint64(e.Index), uint64(e.Term), digest(e.Data))
+		w.trace.tell(w.env.Now(), "%v applies %d of term %d, %d commands", r, e.Index, e.Term, n)
+		if err := w.ledger.apply(e, rest[:n]); err != nil {
+			w.fail("%v: %v", r, err)
+		}
+		rest, r.applied = rest[n:], e.Index
+	}
+	if len(rest) > 0 {
+		w.fail("%v: %d outcomes of no entry", r, len(rest))
+	}
+	if r.applied%hashEvery == 0 {
+		o.hash()
+	}
+	return outcomes, nil
+}
+
+// hashEvery is at how many indexes one state is hashed: it reads everything.
+const hashEvery = 8
+
+func (o *observed) hash() {
+	hash, err := o.Machine.Hash()
+	if err == nil {
+		err = o.r.w.ledger.state(o.r.applied, hash)
+	}
+	o.r.w.check(o.r, err)
+}
+
+// Freeze implements host.Snapshots.
+func (o *observed) Freeze() (host.Frozen, error) {
+	frozen, err := o.Machine.Freeze()
+	if err != nil {
+		return nil, err
+	}
+	o.r.w.trace.tell(o.r.w.env.Now(), "%v freezes its state at %v", o.r, frozen.At())
+	return frozen, nil
+}
+
+// Load implements host.Snapshots.
+func (o *observed) Load(at raft.Position, next func() (chunk []byte, ok bool)) error {
+	if err := o.Machine.Load(at, next); err != nil {
+		return err
+	}
+	r, w := o.r, o.r.w
+	w.trace.tell(w.env.Now(), "%v loads a snapshot at %v", r, at)
+	r.applied = at.Index
+	w.check(r, r.judgeStart())
+	o.hash()
+	return nil
+}
+
+// damageOf is the file and offset that an error names.
+func damageOf(err error) (file string, offset int64) {
+	var log *raftlog.DamageError
+	var store *engine.CorruptionError
+	switch {
+	case errors.As(err, &log):
+		return log.File, log.Offset
+	case errors.As(err, &store):
+		return store.File, store.Offset
+	}
+	return "", 0
+}
+
+func clean(file string) string { return strings.TrimPrefix(path.Clean(file), "/") }
+
+func messageText(m raft.Message) string {
+	name := strings.TrimPrefix(fmt.Sprintf("%T", m.Body), "*raft.")
+	switch b := m.Body.(type) {
+	case *raft.Append:
+		last := b.Previous.Index + id.Index(len(b.Entries))
+		return fmt.Sprintf("term %d %s after %v to %d, commit %d, round %d", m.Term, name, b.Previous, last, b.Commit, b.Round)
+	default:
+		return fmt.Sprintf("term %d %s %+v", m.Term, name, b)
+	}
+}
+
+func eventText(e raft.Event) string {
+	names := map[raft.EventKind]string{
+		raft.BecameFollower: "follows", raft.BecamePreCandidate: "asks for pre-votes", raft.BecameCandidate: "stands",
+		raft.BecameLeader: "leads", raft.LeaderKnown: "knows a leader", raft.LostQuorum: "lost its quorum",
+		raft.Truncated: "truncates its log", raft.ConfChanged: "has a configuration",
+	}
+	return fmt.Sprintf("%s: term %d, member %v, index %d", names[e.Kind], e.Term, e.Member, e.Index)
+}

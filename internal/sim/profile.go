@@ -1,0 +1,91 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/kvorum/kvorum/internal/defect"
+)
+
+// profile tilts the swarm so that the situation a defect needs is common. It
+// never scripts what happens in it.
+type profile struct {
+	replicas int
+	// within is how many seeds, counted from 1, it takes at most to find the defect.
+	within uint64
+	tilt   func(*swarm)
+}
+
+// profiles are for every defect that the simulator must find.
+var profiles = map[defect.Defect]profile{
+	defect.AckBeforeSync:               {replicas: 1, within: 50, tilt: powerLoss},
+	defect.RecoverWithoutSync:          {replicas: 1, within: 200, tilt: killThenPower},
+	defect.PersistedByIndex:            {replicas: 3, within: 500, tilt: changingLeaders},
+	defect.VoteNotPersisted:            {replicas: 3, within: 500, tilt: changingLeaders},
+	defect.CommitEarlierTermByCounting: {replicas: 3, within: 500, tilt: changingLeaders},
+	defect.ReadByOneAck:                {replicas: 3, within: 100, tilt: parting},
+	defect.TornTakenForCorrupt:         {replicas: 1, within: 50, tilt: powerLoss},
+	defect.CorruptTakenForTorn:         {replicas: 1, within: 200, tilt: flipping},
+	defect.MarkOutsideBatch:            {replicas: 1, within: 50, tilt: powerLoss},
+	defect.StartWithoutTermCheck:       {replicas: 3, within: 500, tilt: changingLeaders},
+	defect.NoDirectorySync:             {replicas: 1, within: 100, tilt: powerLoss},
+	defect.CompactLate:                 {replicas: 1, within: 50, tilt: compacting},
+	defect.ResendWithoutWindow:         {replicas: 3, within: 50, tilt: repeating},
+	defect.DutyOutlivesTerm:            {replicas: 3, within: 200, tilt: dutiful},
+	defect.ServeReadAtOnce:             {replicas: 3, within: 50, tilt: parting},
+}
+
+// powerLoss: power is lost often, logs are short.
+func powerLoss(s *swarm) {
+	s.faults = faultSwarm{powerCrash: 200 * time.Millisecond, opCrash: 300 * time.Millisecond, outage: 5 * time.Millisecond}
+	s.load.clients, s.load.calls = 6, 1500
+	s.disk.SyncMax = 5 * time.Millisecond
+}
+
+// killThenPower: a kill -9 is soon followed by a power loss.
+func killThenPower(s *swarm) {
+	s.faults = faultSwarm{crash: 150 * time.Millisecond, outage: 5 * time.Millisecond, doublePerm: 1000}
+	s.load.clients, s.load.calls = 3, 800
+	s.disk.SyncMax = 40 * time.Millisecond
+}
+
+// changingLeaders: short reigns, slow disks, processes that die with much undone.
+func changingLeaders(s *swarm) {
+	s.storm = 6 * time.Second
+	s.election, s.heartbeat = 100*time.Millisecond, 10*time.Millisecond
+	s.faults = faultSwarm{
+		crash: 150 * time.Millisecond, powerCrash: 400 * time.Millisecond, part: 100 * time.Millisecond,
+		slowSync: 100 * time.Millisecond, outage: 20 * time.Millisecond, partFor: 200 * time.Millisecond, oneWay: 300,
+	}
+	s.load.clients, s.load.calls = 6, 1000
+	s.disk.SyncMax = 40 * time.Millisecond
+}
+
+// parting: members are cut off and go on believing.
+func parting(s *swarm) {
+	s.faults = faultSwarm{part: 100 * time.Millisecond, partFor: 300 * time.Millisecond, pause: 300 * time.Millisecond, pauseFor: 200 * time.Millisecond}
+	s.load.clients, s.load.calls, s.load.reads, s.load.registers = 8, 1500, 4, 4
+}
+
+// flipping: bits flip as soon as there is something to lose.
+func flipping(s *swarm) {
+	s.faults = faultSwarm{flip: 300 * time.Millisecond, outage: 5 * time.Millisecond}
+	s.flushBytes, s.memtableBytes = 0, 1<<20
+}
+
+// compacting: history is read while it is removed.
+func compacting(s *swarm) {
+	s.faults = faultSwarm{}
+	s.load.clients, s.load.calls, s.load.history, s.load.compactions, s.load.registers = 8, 1500, 8, 4, 8
+}
+
+// repeating: messages are repeated and late, answers get lost.
+func repeating(s *swarm) {
+	s.faults = faultSwarm{part: 300 * time.Millisecond, partFor: 50 * time.Millisecond, outage: 5 * time.Millisecond}
+	s.network.repeatPermille, s.network.slowPermille = 200, 100
+}
+
+// dutiful: leaders make duties and lose their office.
+func dutiful(s *swarm) {
+	changingLeaders(s)
+	s.load.duties, s.load.transfers, s.load.clients = 8, 2, 8
+}

@@ -1,0 +1,293 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/env/simenv"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/storage/engine/memdb"
+	"github.com/kvorum/kvorum/internal/storage/raftlog"
+	"github.com/kvorum/kvorum/internal/testkit/model"
+)
+
+// Where a member keeps things on its disk.
+const (
+	logDir   = "wal"
+	storeDir = "db"
+	savesDir = "db/saves"
+)
+
+// replica is one member with its one group: a machine that outlives it, and the
+// product running on it, from start to crash.
+type replica struct {
+	w       *world
+	number  int
+	member  id.Member
+	machine *simenv.Machine
+
+	// The present run; host is nil while the member is down.
+	runs    int
+	process *simenv.Process
+	host    *host.Host
+	group   *host.Group
+	log     *raftlog.Store
+	state   *state.Machine
+	stages  [3]stage
+
+	applied id.Index
+	// leads is the term in which it has just become leader and was not looked at.
+	leads id.Term
+
+	startAt   env.Instant  // when it is started again
+	downBy    simenv.Crash // what a disk that goes down by itself means
+	slowUntil env.Instant  // no sync completes before
+	flipped   *flip
+}
+
+// flip is a bit that was inverted on the disk.
+type flip struct {
+	file   string
+	offset int64
+	bit    int
+}
+
+func newReplica(w *world, number int) *replica {
+	return &replica{
+		w: w, number: number, member: id.Member(number + 1),
+		machine: w.env.Machine(fmt.Sprintf("m%d", number+1)),
+	}
+}
+
+func (r *replica) String() string { return r.machine.Name() }
+
+// start starts the product on the machine's disk.
+func (r *replica) start() {
+	r.runs++
+	r.process = r.machine.Start()
+	r.w.trace.fold(eventStart, uint64(r.member), uint64(r.runs))
+	r.w.trace.tell(r.w.env.Now(), "%v starts, run %d", r, r.runs)
+	var err error
+	r.guard(func() { err = r.open() })
+	switch {
+	case r.machine.Disk().Down():
+		r.crash(r.downBy, "goes down while it starts")
+	case err != nil:
+		r.refuse(err)
+	default:
+		r.w.trace.tell(r.w.env.Now(), "%v is up: %s", r, r.describe())
+		r.wake()
+	}
+}
+
+// open assembles a member, as embed does.
+func (r *replica) open() error {
+	s, w := &r.w.swarm, r.process.World()
+	log, err := raftlog.Open(raftlog.Options{
+		FS: w.FS, Dir: logDir, Rand: w.Rand, Tasks: w.Tasks, Clock: w.Clock,
+		FirstSegmentBytes: s.segmentBytes, MaxSegmentBytes: s.maxSegmentBytes, CacheBytes: s.logCacheBytes,
+	})
+	if err != nil {
+		return err
+	}
+	db, err := memdb.Open(memdb.Options{FS: w.FS, Dir: storeDir, FlushBytes: s.memtableBytes})
+	if err != nil {
+		return err
+	}
+	machine, err := state.Open(id.DefaultGroup, db, savesDir)
+	if err != nil {
+		return err
+	}
+	r.log, r.state, r.applied = log, machine, machine.Mark().Index
+	if err := r.judgeStart(); err != nil {
+		r.w.fail("%v: after its start: %v", r, err)
+	}
+	h := host.New(host.Options{
+		Member: r.member, Clock: w.Clock, Rand: w.Rand, Tasks: w.Tasks, Log: log,
+		Transport: &port{n: r.w.network, from: r, run: r.runs},
+		Election:  s.election, Heartbeat: s.heartbeat,
+		Limits: host.Limits{
+			BatchBytes: s.batchBytes, FlushBytes: s.flushBytes, RetainBytes: s.retainBytes,
+			CacheBytes: s.cacheBytes, WaitingCommands: s.waitingCommands,
+		},
+		Events: r.event,
+	})
+	var conf raft.Conf
+	for _, other := range r.w.replicas {
+		conf.Voters = append(conf.Voters, other.member)
+	}
+	group, err := h.Open(id.DefaultGroup, &observed{machine, r}, conf)
+	if err != nil {
+		return err
+	}
+	r.host, r.group = h, group
+	for i, turner := range h.Stages() {
+		r.stages[i] = stage{Turner: turner, due: env.Never}
+	}
+	return nil
+}
+
+// event is told what happens inside raft, in the stepper's turn.
+func (r *replica) event(_ id.Group, e raft.Event) {
+	r.w.trace.tell(r.w.env.Now(), "%v %s", r, eventText(e))
+	if e.Kind == raft.BecameLeader {
+		r.w.elected(r, e.Term)
+		r.leads = e.Term
+	}
+}
+
+// afterwards looks at a member after anything has happened: it may have died, it
+// may have become leader.
+func (r *replica) afterwards() {
+	switch {
+	case r.host == nil || r.w.failure != nil:
+	case r.machine.Disk().Down():
+		r.crash(r.downBy, "goes down")
+	case r.host.Err() != nil:
+		r.refuse(r.host.Err())
+	case r.leads != 0:
+		status := r.group.Status()
+		if status.Role == raft.Leader && status.Hard.Term == r.leads {
+			r.w.check(r, r.w.ledger.holds(status.Last, r.leads))
+		}
+		r.leads = 0
+	}
+}
+
+// crash ends the member's process.
+func (r *replica) crash(how simenv.Crash, why string) {
+	r.w.trace.fold(eventFault, uint64(r.member), uint64(how))
+	r.w.trace.tell(r.w.env.Now(), "%v %s (%v)", r, why, how)
+	up := r.host != nil
+	r.machine.Crash(how)
+	r.host, r.group, r.log, r.state, r.process, r.leads = nil, nil, nil, nil, nil, 0
+	if up {
+		r.startAt = r.w.env.Now().Add(r.w.faults.outage())
+		r.w.network.notice(r)
+	}
+	if r.w.calm {
+		r.startAt = r.w.env.Now()
+	}
+}
+
+// refuse is called when the product cannot start or go on. That is legal after a
+// fault of its disk; damage must be named.
+func (r *replica) refuse(err error) {
+	r.w.trace.tell(r.w.env.Now(), "%v ends: %v", r, err)
+	file, offset := damageOf(err)
+	switch {
+	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENOSPC):
+		r.crash(simenv.Crash(r.w.rand.Intn(2)), "ends after an error of its disk")
+	case r.flipped != nil && file == "":
+		r.w.fail("%v: damage was done to %s at %d, but the refusal names no file: %v", r, r.flipped.file, r.flipped.offset, err)
+	case r.flipped != nil:
+		if clean(file) != clean(r.flipped.file) {
+			r.w.fail("%v: damage was done to %s at %d, but the refusal names %s at %d", r, r.flipped.file, r.flipped.offset, file, offset)
+		}
+		r.crash(simenv.ProcessCrash, "refuses damage")
+		r.unflip()
+	default:
+		r.w.fail("%v ends without a reason: %v", r, err)
+	}
+	r.startAt = r.w.env.Now().Add(20 * time.Millisecond)
+}
+
+// flip inverts a bit of one of the member's files and kills the process, so that
+// the next run reads it.
+func (r *replica) flip(rand *simenv.Rand) {
+	disk := r.machine.Disk()
+	files := disk.Files()
+	if r.flipped != nil || len(files) == 0 {
+		return
+	}
+	file := files[rand.Intn(len(files))]
+	info, err := disk.Mount().Stat(file)
+	if err != nil || info.Size() == 0 {
+		return
+	}
+	r.crash(simenv.ProcessCrash, "is killed")
+	offset, bit, err := disk.FlipRandom(file, 0, info.Size())
+	r.w.check(r, err)
+	r.flipped = &flip{file, offset, bit}
+	r.w.trace.tell(r.w.env.Now(), "%v: bit %d of %s at %d is flipped", r, bit, file, offset)
+}
+
+// unflip inverts the bit again, if nothing was written over it.
+func (r *replica) unflip() {
+	if r.flipped == nil || r.host != nil {
+		return
+	}
+	r.w.trace.tell(r.w.env.Now(), "%v: %s at %d is as it was", r, r.flipped.file, r.flipped.offset)
+	_ = r.machine.Disk().Flip(r.flipped.file, r.flipped.offset, r.flipped.bit) // it may be gone
+	r.flipped = nil
+}
+
+// judgeStart judges what the store has after a start: the state as it was at its
+// mark.
+func (r *replica) judgeStart() error {
+	mark, l := r.state.Mark(), r.w.ledger
+	if mark.Index > l.last() {
+		return fmt.Errorf("the store has applied %d, nobody applied more than %d", mark.Index, l.last())
+	}
+	if d := l.at(mark.Index); d != nil && d.term != mark.Term {
+		return fmt.Errorf("the store's mark %d is of term %d, the entry of term %d", mark.Index, mark.Term, d.term)
+	}
+	return r.judgeState(l.revisionAt(mark.Index))
+}
+
+// judgeState compares all that can be read with the oracle at a revision.
+func (r *replica) judgeState(rev id.Revision) error {
+	all := &command.RangeRequest{Key: []byte{0}, End: []byte{0}}
+	got, err := r.state.View().Range(all)
+	if err != nil {
+		return err
+	}
+	want, err := r.w.ledger.oracle.At(rev).Range(all)
+	if a, b := model.Text(got), answerText(want, err); a != b {
+		return fmt.Errorf("the state is not that of revision %d:\n\tit has    %s\n\tthe model %s", rev, a, b)
+	}
+	return nil
+}
+
+// judge judges a member at rest: its state, and its log against what was decided.
+func (r *replica) judge() error {
+	if err := r.judgeState(r.w.ledger.revisionAt(r.applied)); err != nil {
+		return err
+	}
+	hash, err := r.state.Hash()
+	if err != nil {
+		return err
+	}
+	if err := r.w.ledger.state(r.applied, hash); err != nil {
+		return err
+	}
+	bounds := r.log.Bounds(id.DefaultGroup)
+	for low := bounds.Base.Index + 1; low <= bounds.Last.Index; {
+		entries, err := r.log.Entries(id.DefaultGroup, low, bounds.Last.Index, 1<<20)
+		if err != nil || len(entries) == 0 {
+			return fmt.Errorf("the log does not give entry %d: %w", low, err)
+		}
+		if err := r.w.ledger.log(entries); err != nil {
+			return err
+		}
+		low += id.Index(len(entries))
+	}
+	return nil
+}
+
+// describe tells how the member stands.
+func (r *replica) describe() string {
+	if r.host == nil {
+		return r.String() + " is down"
+	}
+	s := r.group.Status()
+	return fmt.Sprintf("%v role %d term %d vote %v leader %v commit %d applied %d durable %d last %v damaged %v waiting %d",
+		r, s.Role, s.Hard.Term, s.Hard.Vote, s.Leader, s.Hard.Commit, s.Applied, s.Durable, s.Last, s.Damaged, s.Waiting)
+}

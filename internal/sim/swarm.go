@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env/simenv"
+)
+
+// swarm is what the seed decides before a world begins. Each fault is absent from
+// many worlds altogether, so that rare combinations get worlds of their own.
+type swarm struct {
+	storm time.Duration // how long faults happen and clients call
+
+	election, heartbeat time.Duration
+	turnCost            time.Duration // the most that one turn takes
+	driftPPM            int64
+
+	// Sizes, small so that batches are cut, segments recycled, logs trimmed and
+	// stores flushed within seconds.
+	segmentBytes, maxSegmentBytes int64
+	batchBytes                    int
+	flushBytes, retainBytes       int64
+	cacheBytes, logCacheBytes     int
+	memtableBytes                 int
+	waitingCommands               int
+
+	disk    simenv.DiskOptions
+	network netSwarm
+	faults  faultSwarm
+	load    loadSwarm
+}
+
+// netSwarm is what becomes of messages.
+type netSwarm struct {
+	minDelay, maxDelay time.Duration
+	losePermille       int64
+	repeatPermille     int64
+	slowPermille       int64 // a message that takes slowDelay more
+	slowDelay          time.Duration
+	noticePermille     int64 // a lost connection that the other side hears of
+}
+
+// faultSwarm is the mean time between faults of a kind; 0 is never.
+type faultSwarm struct {
+	crash, powerCrash, opCrash, part, pause, stall, syncError, full, flip, slowSync time.Duration
+
+	outage     time.Duration // mean time that a crashed member stays down
+	partFor    time.Duration
+	oneWay     int64 // permille of partitions that are one-way
+	pauseFor   time.Duration
+	doublePerm int64 // permille of process crashes soon followed by a power crash
+}
+
+// loadSwarm is what clients do: relative weights of the workloads.
+type loadSwarm struct {
+	clients int
+	calls   int64 // about how many calls all clients make in the storm
+	burst   int64 // how many calls a client makes without a pause, on average
+	keys    int64
+	values  int64 // longest value in bytes
+	timeout time.Duration
+
+	registers, pairs, anything, reads, history, compactions, duties, transfers int64
+}
+
+// total is the sum of the weights.
+func (l loadSwarm) total() int64 {
+	return l.registers + l.pairs + l.anything + l.reads + l.history + l.compactions + l.duties + l.transfers
+}
+
+// drawSwarm draws a world's swarm. A profile, if given, tilts it afterwards.
+func drawSwarm(r *simenv.Rand, replicas int) swarm {
+	s := swarm{
+		storm:           between(r, time.Second, 4*time.Second),
+		election:        oneOf(r, 100*time.Millisecond, 200*time.Millisecond, 500*time.Millisecond),
+		turnCost:        oneOf(r, 10*time.Microsecond, 50*time.Microsecond, 200*time.Microsecond),
+		driftPPM:        oneOf[int64](r, 0, 100, 20_000),
+		segmentBytes:    oneOf[int64](r, 16<<10, 32<<10, 64<<10),
+		batchBytes:      oneOf(r, 256, 2<<10, 16<<10, 0),
+		flushBytes:      oneOf[int64](r, 2<<10, 16<<10, 128<<10, 0),
+		retainBytes:     oneOf[int64](r, 1, 16<<10, 128<<10, 0),
+		cacheBytes:      oneOf(r, 1, 4<<10, 64<<10),
+		logCacheBytes:   oneOf(r, 0, 0, 16<<10),
+		memtableBytes:   oneOf(r, 2<<10, 16<<10, 256<<10),
+		waitingCommands: oneOf(r, 0, 0, 4),
+	}
+	s.heartbeat = s.election / 10
+	s.maxSegmentBytes = s.segmentBytes * oneOf[int64](r, 1, 2, 8)
+	s.disk = simenv.DiskOptions{
+		WholeBlocks: r.OneIn(3),
+		SyncMin:     50 * time.Microsecond,
+		SyncMax:     oneOf(r, 200*time.Microsecond, 5*time.Millisecond, 40*time.Millisecond),
+	}
+	s.network = drawNetwork(r)
+	s.faults = drawFaults(r, replicas)
+	s.load = drawLoad(r)
+	return s
+}
+
+func drawNetwork(r *simenv.Rand) netSwarm {
+	return netSwarm{
+		minDelay:       50 * time.Microsecond,
+		maxDelay:       oneOf(r, 200*time.Microsecond, 2*time.Millisecond, 20*time.Millisecond),
+		losePermille:   oneOf[int64](r, 0, 0, 5, 50, 200),
+		repeatPermille: oneOf[int64](r, 0, 0, 10, 100),
+		slowPermille:   oneOf[int64](r, 0, 0, 10, 100),
+		slowDelay:      between(r, 10*time.Millisecond, time.Second),
+		noticePermille: oneOf[int64](r, 0, 500, 1000),
+	}
+}
+
+func drawFaults(r *simenv.Rand, replicas int) faultSwarm {
+	// A kind of fault is in about half of the worlds, those that need a lone disk
+	// to be perfect in fewer.
+	sometimes := func(oneIn int64, low, high time.Duration) time.Duration {
+		if !r.OneIn(oneIn) {
+			return 0
+		}
+		return between(r, low, high)
+	}
+	f := faultSwarm{
+		crash:      sometimes(2, 100*time.Millisecond, 2*time.Second),
+		powerCrash: sometimes(2, 100*time.Millisecond, 2*time.Second),
+		opCrash:    sometimes(2, 100*time.Millisecond, 2*time.Second),
+		pause:      sometimes(3, 200*time.Millisecond, 2*time.Second),
+		stall:      sometimes(3, 200*time.Millisecond, 2*time.Second),
+		syncError:  sometimes(4, 300*time.Millisecond, 3*time.Second),
+		full:       sometimes(5, 500*time.Millisecond, 3*time.Second),
+		flip:       sometimes(4, 500*time.Millisecond, 3*time.Second),
+		slowSync:   sometimes(3, 200*time.Millisecond, time.Second),
+		outage:     oneOf(r, 5*time.Millisecond, 100*time.Millisecond, 600*time.Millisecond),
+		partFor:    oneOf(r, 50*time.Millisecond, 400*time.Millisecond, time.Second),
+		oneWay:     oneOf[int64](r, 0, 300, 1000),
+		pauseFor:   oneOf(r, 20*time.Millisecond, 200*time.Millisecond, time.Second),
+		doublePerm: oneOf[int64](r, 0, 300, 800),
+	}
+	if replicas > 1 {
+		f.part = sometimes(2, 100*time.Millisecond, time.Second)
+	}
+	return f
+}
+
+func drawLoad(r *simenv.Rand) loadSwarm {
+	some := func() int64 { return oneOf[int64](r, 0, 1, 1, 4) }
+	return loadSwarm{
+		clients: int(1 + r.Int64N(8)),
+		calls:   100 + r.Int64N(900),
+		burst:   oneOf[int64](r, 1, 4, 20),
+		keys:    1 + r.Int64N(8),
+		values:  oneOf[int64](r, 8, 100, 2000),
+		timeout: oneOf(r, 300*time.Millisecond, time.Second),
+
+		registers: 1 + some(), pairs: some(), anything: some(), reads: some(), history: some(),
+		compactions: some() / 2, duties: some() / 4, transfers: some() / 4,
+	}
+}
+
+// between draws a duration of [low, high), short ones as likely as long ones.
+func between(r *simenv.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(r.Int64N(int64(high-low)))
+}
+
+// around draws a time with the given mean, from a twentieth of it to about twice.
+func around(r *simenv.Rand, mean time.Duration) time.Duration {
+	return mean/20 + time.Duration(r.Int64N(int64(2*mean)+1))
+}
+
+func oneOf[T any](r *simenv.Rand, choices ...T) T { return choices[r.Intn(len(choices))] }
+
+// String tells the swarm in a few lines, for stories.
+func (s swarm) String() string {
+	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v",
+		s.storm, s.election, s.turnCost, s.segmentBytes, s.maxSegmentBytes, s.batchBytes, s.flushBytes,
+		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load)
+}

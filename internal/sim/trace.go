@@ -1,0 +1,87 @@
+package sim
+
+import (
+	"fmt"
+	"hash/crc32"
+	"strings"
+
+	"github.com/kvorum/kvorum/internal/env"
+)
+
+// trace folds everything that happens into one number, and on the second run of
+// a seed also writes down its story. Telling must not change what happens: it
+// draws nothing and decides nothing.
+type trace struct {
+	hash    uint64
+	events  uint64
+	telling bool
+	lines   []string // the last keptLines, as a ring
+	told    int
+}
+
+// keptLines is how much of a story is kept: its tail matters.
+const keptLines = 400
+
+// The kinds of events, folded into the hash.
+const (
+	eventTurn uint64 = iota + 1
+	eventTask
+	eventSync
+	eventSend
+	eventDeliver
+	eventApply
+	eventCall
+	eventReturn
+	eventFault
+	eventStart
+	eventRole
+	eventEnd
+)
+
+// fold adds an event and its numbers to the hash.
+func (t *trace) fold(kind uint64, values ...uint64) {
+	t.events++
+	h := mix(t.hash ^ kind)
+	for _, v := range values {
+		h = mix(h + v)
+	}
+	t.hash = h
+}
+
+// tell adds a line to the story.
+func (t *trace) tell(at env.Instant, format string, args ...any) {
+	if !t.telling {
+		return
+	}
+	line := fmt.Sprintf("%12.6f  ", float64(at)/1e9) + fmt.Sprintf(format, args...)
+	if len(t.lines) < keptLines {
+		t.lines = append(t.lines, line)
+	} else {
+		t.lines[t.told%keptLines] = line
+	}
+	t.told++
+}
+
+// story is the tail of what was told.
+func (t *trace) story() string {
+	if t.told <= keptLines {
+		return strings.Join(t.lines, "\n")
+	}
+	first := t.told % keptLines
+	return fmt.Sprintf("... %d lines before ...\n", t.told-keptLines) +
+		strings.Join(append(append([]string{}, t.lines[first:]...), t.lines[:first]...), "\n")
+}
+
+// mix is the finalizer of SplitMix64.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// digest is a number for bytes, to be folded.
+func digest(b []byte) uint64 { return mix(uint64(crc32.Checksum(b, castagnoli)) ^ uint64(len(b))<<32) }
+
+func digestString(s string) uint64 { return digest([]byte(s)) }

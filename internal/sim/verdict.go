@@ -1,0 +1,115 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/env/simenv"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/testkit/linear"
+)
+
+// settle is the calm: faults stop, everything heals, and within a bounded time
+// every member must serve a write and a read and reach the same state. Half of
+// the worlds then lose the power of all members at once and settle again.
+func (w *world) settle() {
+	w.calm = true
+	w.faults.end()
+	w.converge()
+	if w.failure == nil && w.rand.OneIn(2) {
+		for _, r := range w.replicas {
+			r.crash(simenv.PowerCrash, "loses power with all others")
+			r.startAt = w.env.Now()
+		}
+		w.converge()
+	}
+}
+
+// calmBound is how long a healed group may take until it serves.
+func (w *world) calmBound() time.Duration { return 20*w.swarm.election + 10*time.Second }
+
+// converge lets calls that are under way end, makes a write and a read at each
+// member, and waits until all members have applied all.
+func (w *world) converge() {
+	end := w.env.Now().Add(w.calmBound())
+	w.await(end, "calls end", func() bool {
+		for _, c := range w.clients {
+			if c.current != nil {
+				return false
+			}
+		}
+		return true
+	})
+	for _, r := range w.replicas {
+		key := []byte(fmt.Sprintf("final%d", r.number))
+		w.probe(end, r, func() any {
+			return &command.PutRequest{Key: key, Value: fmt.Appendf(nil, "%d", w.history.tick())}
+		})
+		w.probe(end, r, func() any { return &command.RangeRequest{Key: []byte{0}, End: []byte{0}} })
+	}
+	w.await(end, "members reach the same index", func() bool {
+		for _, r := range w.replicas {
+			if r.host == nil || r.applied != w.ledger.last() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// await lets the world go on until something is true; it must be by end.
+func (w *world) await(end env.Instant, what string, done func() bool) {
+	w.runUntil(end, done)
+	if w.failure == nil && !done() {
+		w.fail("no progress %v after the faults stopped: waiting until %s%s", w.calmBound(), what, w.standing())
+	}
+}
+
+// probe calls a member until it answers without error.
+func (w *world) probe(end env.Instant, r *replica, request func() any) {
+	c := w.clients[0]
+	for served := false; !served && w.failure == nil; {
+		w.await(end, fmt.Sprintf("%v is up", r), func() bool { return r.host != nil })
+		if w.failure != nil {
+			return
+		}
+		calls := len(w.history.calls)
+		c.begin(r, draft{request: request()})
+		w.await(end, fmt.Sprintf("%v serves", r), func() bool { return c.current == nil })
+		served = len(w.history.calls) > calls && w.history.calls[calls].Err == nil && !w.history.calls[calls].Unknown
+		if !served {
+			w.runUntil(min(end, w.env.Now().Add(w.swarm.election/4)), nil)
+			if w.env.Now() >= end {
+				w.fail("no progress %v after the faults stopped: %v does not serve%s", w.calmBound(), r, w.standing())
+			}
+		}
+	}
+}
+
+// standing tells how the members stand, for a story.
+func (w *world) standing() string {
+	text := ""
+	for _, r := range w.replicas {
+		text += "\n\t" + r.describe()
+	}
+	return text
+}
+
+// judge passes the verdict on a world at rest.
+func (w *world) judge() {
+	for _, r := range w.replicas {
+		r.guard(func() { w.check(r, r.judge()) })
+	}
+	if w.failure != nil {
+		return
+	}
+	all := w.history.resolved(w.ledger)
+	if _, err := linear.CheckOrder(all); err != nil {
+		w.fail("not linearizable: %v", err)
+		return
+	}
+	if _, err := linear.CheckKeys(all, time.Second); err != nil {
+		w.fail("%v", err)
+	}
+}

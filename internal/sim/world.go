@@ -1,0 +1,132 @@
+package sim
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/env/simenv"
+	"github.com/kvorum/kvorum/internal/id"
+)
+
+// world is one simulation.
+type world struct {
+	replicas []*replica
+	clients  []*client
+	network  *network
+	faults   *faults
+	ledger   *ledger
+	history  *history
+	leaders  map[id.Term]leadership
+
+	env   *simenv.World
+	rand  *simenv.Rand // the schedule
+	swarm swarm
+	trace trace
+
+	calm    bool // the storm is over
+	steps   uint64
+	failure *Failure
+}
+
+// Failure is a promise that a world saw broken.
+type Failure struct {
+	At     env.Instant
+	Reason string
+}
+
+// Error tells what went wrong and when.
+func (f *Failure) Error() string {
+	return fmt.Sprintf("at %.6f s: %s", float64(f.At)/1e9, f.Reason)
+}
+
+// leadership is who led in a term, in which run of its process.
+type leadership struct {
+	leader *replica
+	run    int
+}
+
+// newWorld builds a world of a seed. Nothing has happened yet.
+func newWorld(o Options) *world {
+	w := &world{ledger: newLedger(), leaders: map[id.Term]leadership{}}
+	// One- and three-replica worlds of one seed have nothing in common.
+	draw := simenv.NewRand(o.Seed, fmt.Sprintf("swarm of %d", o.Replicas))
+	w.swarm = drawSwarm(draw, o.Replicas)
+	if o.Profile != nil {
+		o.Profile(&w.swarm)
+	}
+	w.env = simenv.New(draw.Uint64(), simenv.Options{
+		Disk:          w.swarm.disk,
+		MaxDriftPPM:   w.swarm.driftPPM,
+		MaxWallOffset: time.Hour,
+	})
+	w.rand = w.env.Rand("schedule")
+	w.trace.telling = o.Tell
+	w.network = newNetwork(w, o.Replicas)
+	for i := range o.Replicas {
+		w.replicas = append(w.replicas, newReplica(w, i))
+	}
+	w.history = &history{}
+	for i := range w.swarm.load.clients {
+		w.clients = append(w.clients, newClient(w, i))
+	}
+	w.faults = newFaults(w)
+	return w
+}
+
+// run lets the world live: the storm, the calm and the verdict.
+func (w *world) run() {
+	w.trace.tell(0, "%d members; %v", len(w.replicas), w.swarm)
+	for _, r := range w.replicas {
+		r.start()
+	}
+	w.runUntil(env.Instant(w.swarm.storm), nil)
+	if w.failure == nil {
+		w.settle()
+	}
+	if w.failure == nil {
+		w.judge()
+	}
+	w.trace.fold(eventEnd, w.env.Trace(), uint64(w.ledger.last()), uint64(w.ledger.oracle.Revision()))
+}
+
+// fail ends the world. Only the first failure counts: what comes after it may be
+// its consequence.
+func (w *world) fail(format string, args ...any) {
+	if w.failure == nil {
+		w.failure = &Failure{At: w.env.Now(), Reason: fmt.Sprintf(format, args...)}
+		w.trace.tell(w.env.Now(), "FAILED: %s", w.failure.Reason)
+	}
+}
+
+// check fails the world if err is an error.
+func (w *world) check(who any, err error) {
+	if err != nil {
+		w.fail("%v: %v", who, err)
+	}
+}
+
+// guard runs code of a replica's process. A panic is a failure of the world,
+// unless the process has just died under it.
+func (r *replica) guard(f func()) {
+	defer func() {
+		if p := recover(); p != nil && !r.machine.Disk().Down() {
+			r.w.fail("%v panics: %v\n%s", r, p, debug.Stack())
+		}
+	}()
+	f()
+}
+
+// elected takes note of a new leader (election safety: one for each term, and
+// not twice the same; leader completeness: it has all that was decided before).
+func (w *world) elected(r *replica, term id.Term) {
+	w.trace.fold(eventRole, uint64(r.member), uint64(term))
+	w.trace.tell(w.env.Now(), "%v leads in term %d", r, term)
+	now := leadership{r, r.runs}
+	if former, taken := w.leaders[term]; taken && former != now {
+		w.fail("election safety: %v (run %d) and %v (run %d) both led in term %d",
+			former.leader, former.run, r, r.runs, term)
+	}
+	w.leaders[term] = now
+}
