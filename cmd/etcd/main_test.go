@@ -68,7 +68,12 @@ func TestAPortInUseIsRefusedAndTheDirectoryStaysEmpty(t *testing.T) {
 }
 
 func TestABadURLIsRefused(t *testing.T) {
-	refused(t, start(t, t.TempDir(), "--listen-client-urls", "ftp://127.0.0.1:1"), "URL scheme must be http, https, unix, or unixs: ftp://127.0.0.1:1")
+	p := start(t, t.TempDir(), "--listen-client-urls", "ftp://127.0.0.1:1")
+	code, _ := p.awaitExit()
+	want := `invalid value "ftp://127.0.0.1:1" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: ftp://127.0.0.1:1`
+	if code != 2 || len(p.raw) == 0 || p.raw[0] != want {
+		t.Errorf("exit code %d, %q; want 2 and %q first", code, p.raw, want)
+	}
 }
 
 func TestLogLinesHaveWhatToolsRead(t *testing.T) {
