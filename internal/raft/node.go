@@ -42,16 +42,15 @@ type Node struct {
 	// ask at the same moment; see grants.
 	eager, transferred bool
 
-	// What a follower owes its leader: see settleAck and settleRound.
-	agreed, acked            id.Index
-	ackOwed, roundOwed       bool
-	roundMet, roundAnswered  uint64
-	forwarded                []forwardedRead
-	forwardRetry             env.Instant
-	install                  *Snapshot
-	number, persistedNumber  uint64
-	hardNumber               uint64
-	hardDirty, dirty, urgent bool
+	// What a follower knows of its leader, and owes it; see settleAck and
+	// settleRound. agreed is up to where the logs are known to be the same, acked
+	// how much of that an answer has said or will say.
+	agreed, acked           id.Index
+	ackOwed, roundOwed      bool
+	roundMet, roundAnswered uint64
+	// forwarded are reads that the leader was asked for, again at forwardRetry.
+	forwarded    []ReadID
+	forwardRetry env.Instant
 
 	// What a leader knows; see replicate.go, read.go and transfer.go.
 	followers        []progress.Follower
@@ -62,13 +61,21 @@ type Node struct {
 	transferUntil    env.Instant
 	transferSent     bool
 
-	// What the next Output takes along.
-	send, after []Message
-	results     []ReadResult
-	loads       []Load
-	saves       []id.Member
-	events      []Event
+	// What the next Output takes along. dirty says that there may be something,
+	// hardDirty that term or vote changed, urgent that after must not wait for the
+	// next thing to persist.
+	dirty, hardDirty, urgent bool
+	install                  *Snapshot
+	send, after              []Message
+	results                  []ReadResult
+	loads                    []Load
+	saves                    []id.Member
+	events                   []Event
+	// number is that of the last Output, hardNumber of the last one that changed
+	// term or vote, persistedNumber of the last one that is persisted.
+	number, hardNumber, persistedNumber uint64
 
+	// Scratch space for majorities.
 	indices  []id.Index
 	rounds   []uint64
 	instants []env.Instant

@@ -23,9 +23,6 @@ type pendingRead struct {
 	round uint64
 }
 
-// forwardedRead waits at a follower for the leader's answer.
-type forwardedRead struct{ id ReadID }
-
 // Read asks for a linearizable read of this member; the answer is in the Reads
 // of a later Output. A ReadID is used once: an answer to an earlier use would
 // pass for one to a later. Errors: ErrNoLeader.
@@ -40,7 +37,7 @@ func (n *Node) Read(now env.Instant, read ReadID) error {
 		if len(n.forwarded) == 0 {
 			n.forwardRetry = now.Add(n.retryAfter())
 		}
-		n.forwarded = append(n.forwarded, forwardedRead{read})
+		n.forwarded = append(n.forwarded, read)
 		n.post(n.leader, &ReadRequest{ID: read})
 	}
 	return nil
@@ -124,7 +121,7 @@ func (n *Node) stepReadRequest(from id.Member, b *ReadRequest) {
 
 func (n *Node) stepReadReply(b *ReadReply) {
 	for i := range n.forwarded {
-		if n.forwarded[i].id != b.ID {
+		if n.forwarded[i] != b.ID {
 			continue
 		}
 		n.forwarded = append(n.forwarded[:i], n.forwarded[i+1:]...)
@@ -140,8 +137,8 @@ func (n *Node) stepReadReply(b *ReadReply) {
 
 // endForwarded ends the reads that wait for a leader who is not one any more.
 func (n *Node) endForwarded() {
-	for _, f := range n.forwarded {
-		n.results = append(n.results, ReadResult{ID: f.id, Err: ErrLeaderChanged})
+	for _, read := range n.forwarded {
+		n.results = append(n.results, ReadResult{ID: read, Err: ErrLeaderChanged})
 		n.dirty = true
 	}
 	n.forwarded = n.forwarded[:0]
@@ -155,7 +152,7 @@ func (n *Node) retryAfter() time.Duration { return n.cfg.Election / 2 }
 // forwardAgain repeats the requests that were not answered.
 func (n *Node) forwardAgain() {
 	n.forwardRetry = n.now.Add(n.retryAfter())
-	for _, f := range n.forwarded {
-		n.post(n.leader, &ReadRequest{ID: f.id})
+	for _, read := range n.forwarded {
+		n.post(n.leader, &ReadRequest{ID: read})
 	}
 }

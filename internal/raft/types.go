@@ -84,7 +84,9 @@ type Start struct {
 	Applied id.Index
 	// Damaged marks a replica whose log lost something (rule 5): it answers
 	// appends but neither votes nor stands until it has applied an entry of a
-	// term greater than every term that it has seen.
+	// term greater than every term that it has seen, that of the first leader it
+	// meets included: such an entry was proposed after the damage, by a leader that
+	// was elected without this replica. The event Healed tells when.
 	Damaged bool
 }
 
