@@ -97,12 +97,14 @@ func (s *Server) open() error {
 	}
 	s.log.Info("opened data directory", "data-dir", s.cfg.DataDir, "member-id", s.home.Member.String(),
 		"cluster-id", s.home.Cluster.String(), "fresh", s.home.Fresh)
-	if s.db, err = pebbledb.Open(pebbledb.Options{
+	db, err := pebbledb.Open(pebbledb.Options{
 		FS: fs, Dir: s.home.Store,
 		Trouble: func(text string) { s.log.Warn("trouble in the store", "text", text) },
-	}); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("cannot open the store %s: %w", s.home.Store, err)
 	}
+	s.db = db
 	if s.state, err = state.Open(id.DefaultGroup, s.db, s.home.Saves); err != nil {
 		return fmt.Errorf("cannot read the store %s: %w", s.home.Store, err)
 	}

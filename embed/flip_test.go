@@ -120,12 +120,15 @@ func judge(t *testing.T, dir, file string, h history) (verdict, error) {
 	return harmless, nil
 }
 
-// names demands that an error names the damaged file.
+// names demands that an error names the damaged file, and in a log the offset.
 func names(err error, file string) error {
-	if strings.Contains(err.Error(), filepath.Base(file)) {
-		return nil
+	if !strings.Contains(err.Error(), filepath.Base(file)) {
+		return fmt.Errorf("the error does not name %s: %w", file, err)
 	}
-	return fmt.Errorf("the error does not name %s: %w", file, err)
+	if kindOf(file) == "log" && !strings.Contains(err.Error(), "at offset") {
+		return fmt.Errorf("the error names no offset: %w", err)
+	}
+	return nil
 }
 
 // TestEveryFlippedBitIsFoundOrUnused flips one bit at a time in every durable

@@ -141,6 +141,7 @@ func (m *Machine) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 	outcomes, err := m.apply(entries)
 	if err != nil {
 		m.failed = err
+		m.store.Abandon()
 		return nil, err
 	}
 	m.publish()

@@ -114,6 +114,15 @@ func (s *Store) Finish() error {
 	return it.Close()
 }
 
+// Abandon gives back what a batch that failed holds of the engine, so that the
+// engine can be closed. The Store may not be used again.
+func (s *Store) Abandon() {
+	if s.points != nil {
+		s.points.Close() // the failure has been told already
+		s.points = nil
+	}
+}
+
 // find returns the version of key seen at rev; ok is false for none and for a
 // tombstone. Its value is valid until the next read.
 func (s *Store) find(key []byte, rev id.Revision) (v version, ok bool, err error) {
