@@ -52,3 +52,14 @@ func play(seed uint64) (found string) {
 	manyLives(catcher{}, seed)
 	return ""
 }
+
+// TestTheDefectCorruptTakenForTornLosesEntriesInSilence is what the tests of
+// damage would find.
+func TestTheDefectCorruptTakenForTornLosesEntriesInSilence(t *testing.T) {
+	m, _ := damaged(t)
+	defect.Plant(defect.CorruptTakenForTorn)
+	defer defect.Plant(defect.None)
+	if s := m.mustOpen(t); s.Damage() != nil || s.Groups()[0].Start.Last >= 60 {
+		t.Errorf("nothing is lost: %v", s.Damage())
+	}
+}

@@ -197,10 +197,13 @@ func (r *recovery) report(path string, offset int64, reason string) {
 // groups may have voted there, and must know the highest term that they saw.
 // What the owner refuses of it is passed over.
 func (r *recovery) harvest(f *found, from uint32) error {
-	if f.state != good {
-		return nil
-	}
-	if from == 0 {
+	switch {
+	case f.state != good:
+		if ok, err := r.adopt(f); !ok {
+			return err
+		}
+		from = 1
+	case from == 0:
 		_ = r.log.owner.Restore(f.header.summary, true)
 		r.highest = max(r.highest, f.header.first-1)
 		from = f.headBlocks
@@ -226,4 +229,21 @@ func (r *recovery) harvest(f *found, from uint32) error {
 	}
 	r.log.sealed = true
 	return nil
+}
+
+// adopt gives a segment without a sound header the nonce of its newest frame; ok
+// is false if it has none.
+func (r *recovery) adopt(f *found) (ok bool, err error) {
+	newest := r.expect
+	for number := uint32(1); number < f.limit(); number++ {
+		block, err := f.blockAt(number, 1)
+		if err != nil {
+			return false, err
+		}
+		if h, whole := openBlock(block); whole && h.seq >= newest {
+			newest, f.nonce, ok = h.seq, h.nonce, true
+		}
+	}
+	f.blocks = f.limit()
+	return ok, nil
 }

@@ -119,16 +119,17 @@ func (s *spares) name(l *Log) spare {
 	return spare{path: l.options.FS.PathJoin(l.options.Dir, fileName(s.next, spareSuffix))}
 }
 
-// wanted is how many spares there should be: two once the log recycles, before
-// that one when the present segment is half full.
+// wanted is how many spares there should be: none while the present segment is
+// less than half full, since one that is given up may still become one; then one,
+// and two once the log recycles.
 func (l *Log) wanted() int {
-	if l.spares.recycles >= recyclesForSpares {
+	switch {
+	case l.cur == nil || l.end <= l.cur.blocks/2:
+		return 0
+	case l.spares.recycles >= recyclesForSpares:
 		return keptSpares
 	}
-	if l.cur != nil && l.end > l.cur.blocks/2 {
-		return 1
-	}
-	return 0
+	return 1
 }
 
 // prepare begins to fill a spare in the background if one is missing.
