@@ -65,7 +65,9 @@ func termIn(base raft.Position, runs []raft.TermRun, index id.Index) id.Term {
 		return base.Term
 	}
 	i := sort.Search(len(runs), func(i int) bool { return runs[i].First > index })
-	invariant.Check(index > base.Index && i > 0, "no term is known of index %d", index)
+	if index < base.Index || i == 0 {
+		invariant.Check(false, "no term is known of index %d", index)
+	}
 	return runs[i-1].Term
 }
 
@@ -84,7 +86,9 @@ func (g *group) append(index id.Index, term id.Term, at slot, segment uint64, co
 	if index <= g.last {
 		g.truncate(index - 1)
 	}
-	invariant.Check(index == g.last+1, "group %d: entry %d appended behind %d", g.id, index, g.last)
+	if index != g.last+1 {
+		invariant.Check(false, "group %d: entry %d appended behind %d", g.id, index, g.last)
+	}
 	g.slots.push(at)
 	g.last = index
 	if n := len(g.segs); n == 0 || g.segs[n-1].segment != segment {
@@ -101,7 +105,9 @@ func (g *group) append(index id.Index, term id.Term, at slot, segment uint64, co
 // truncate drops the entries after last.
 func (g *group) truncate(last id.Index) {
 	if last < g.base.Index {
-		invariant.Check(g.former != nil && last >= g.former.base.Index, "group %d: truncated at %d, below its base %d", g.id, last, g.base.Index)
+		if g.former == nil || last < g.former.base.Index {
+			invariant.Check(false, "group %d: truncated at %d, below its base %d", g.id, last, g.base.Index)
+		}
 		g.base = raft.Position{Index: last, Term: termIn(g.former.base, g.former.runs, last)}
 	}
 	g.last = last

@@ -77,7 +77,7 @@ func (f *frame) setLow(low uint64) {
 
 // finish makes the blocks ready to be written.
 func (f *frame) finish(nonce, seq uint64) []byte {
-	invariant.Check(int64(f.length) <= maxFrameBytes, "frame of %d bytes", f.length)
+	invariant.Check(f.length <= maxFrameBytes, "a frame is too large")
 	count := uint32(len(f.blocks) / blockBytes)
 	for number := range count {
 		h := head{nonce: nonce, seq: seq, number: number, count: count, length: uint32(f.length)}

@@ -28,13 +28,33 @@ const RecordHeadBytes = 32
 // Sum is the CRC32C of a record (rule 3): of group, kind, term and index, each in
 // little-endian order as the record's head has them, and then of the data.
 func Sum(group id.Group, kind uint8, term id.Term, index id.Index, data []byte) uint32 {
-	var b [24]byte
-	le.PutUint32(b[0:], uint32(group))
-	b[4] = kind
-	le.PutUint64(b[8:], uint64(term))
-	le.PutUint64(b[16:], uint64(index))
-	return crc32.Update(crc32.Checksum(b[:], castagnoli), castagnoli, data)
+	// By hand, since what is handed to hash/crc32 is moved to the heap.
+	c := sumWord(^uint32(0), uint64(group)|uint64(kind)<<32)
+	c = sumWord(sumWord(c, uint64(term)), uint64(index))
+	return crc32.Update(^c, castagnoli, data)
 }
+
+// sumWord continues an (inverted) CRC with eight bytes, the lowest first.
+func sumWord(c uint32, word uint64) uint32 {
+	word ^= uint64(c)
+	c = 0
+	for shift, table := 0, &wordTables; shift < 8; shift++ {
+		c ^= table[7-shift][byte(word>>(8*shift))]
+	}
+	return c
+}
+
+// wordTables[n] is the effect of a byte that n bytes follow.
+var wordTables = func() (t [8]crc32.Table) {
+	t[0] = *castagnoli
+	for i := range 256 {
+		for n := 1; n < 8; n++ {
+			before := t[n-1][i]
+			t[n][i] = castagnoli[byte(before)] ^ before>>8
+		}
+	}
+	return t
+}()
 
 // ErrRecord is what a record that cannot be decoded is refused with.
 var ErrRecord = errors.New("wal: bad record")

@@ -91,6 +91,9 @@ type recovery struct {
 	spares []spare
 	// newest is the last file with a good header, or nil.
 	newest *found
+	// newestDamage is what is behind the good frames of newest, if that is damage. A
+	// frame there may have given up segments that look needed without it.
+	newestDamage *Damage
 	// expect is the sequence of the next frame; highest the highest one seen.
 	expect, highest uint64
 	lost            bool // damage was passed: what comes is handed over as lost
@@ -168,7 +171,7 @@ func (r *recovery) findNewest() error {
 	}
 	if f := r.newest; f != nil {
 		l.low, l.voids = f.header.low, f.header.voids
-		_, err := r.frames(f, f.headBlocks, f.header.first, func(_ uint32, payload []byte) error {
+		end, err := r.frames(f, f.headBlocks, f.header.first, func(_ uint32, payload []byte) error {
 			low, err := decodeFrame(payload, nil)
 			if err == nil {
 				l.low = max(l.low, low)
@@ -177,6 +180,13 @@ func (r *recovery) findNewest() error {
 		})
 		if err != nil {
 			return err
+		}
+		j, err := r.judge(f, end)
+		if err != nil {
+			return err
+		}
+		if v, offset, reason := j.verdict(); v == corrupt {
+			r.newestDamage = &Damage{File: f.path, Offset: offset, Reason: reason}
 		}
 	}
 	last := len(r.files) - 1

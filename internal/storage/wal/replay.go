@@ -24,6 +24,9 @@ func (r *recovery) replay() error {
 			c.at++
 		case r.jump(&c, c.want, 0):
 		case f.number != c.want:
+			if d := r.newestDamage; d != nil {
+				r.report(d.File, d.Offset, d.Reason)
+			}
 			path := r.fs.PathJoin(l.options.Dir, fileName(c.want, segmentSuffix))
 			r.spoil(c.want, 0, path, 0, "a segment is missing")
 		case f.state != good:
