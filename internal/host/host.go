@@ -62,6 +62,7 @@ func (l Limits) withDefaults() Limits {
 	pick(&l.WaitingBytes, 64<<20)
 	pick(&l.FlushBytes, 64<<20)
 	pick(&l.RetainBytes, 1<<30)
+	pick(&l.AppendBytes, 1<<20)
 	pick(&l.CacheBytes, 16<<20)
 	return l
 }

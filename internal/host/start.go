@@ -17,7 +17,6 @@ const replayBytes = 1 << 20
 
 // The windows of a node; see raft.Config.
 const (
-	maxAppendBytes      = 1 << 20
 	maxInflightBytes    = 8 << 20
 	maxInflightMessages = 256
 )
@@ -53,7 +52,7 @@ func (h *Host) bear(g *Group, start raft.Start) {
 	g.node = raft.New(raft.Config{
 		ID: h.opts.Member, Group: g.id,
 		Election: h.opts.Election, Heartbeat: h.opts.Heartbeat,
-		MaxAppendBytes: maxAppendBytes, MaxInflightBytes: maxInflightBytes, MaxInflightMessages: maxInflightMessages,
+		MaxAppendBytes: h.opts.Limits.AppendBytes, MaxInflightBytes: maxInflightBytes, MaxInflightMessages: maxInflightMessages,
 		CacheBytes: h.opts.Limits.CacheBytes,
 		Draw:       h.opts.Rand.Int64N,
 		Sum: func(kind raft.Kind, term id.Term, index id.Index, data []byte) uint32 {

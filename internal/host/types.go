@@ -162,6 +162,9 @@ type Limits struct {
 	FlushBytes int64
 	// RetainBytes of log are kept for followers (rule 8; 1 GiB).
 	RetainBytes int64
+	// AppendBytes cut one message of entries to a follower (1 MB); one entry
+	// always fits.
+	AppendBytes int
 	// CacheBytes of entries stay in memory for followers (16 MB).
 	CacheBytes int
 }
