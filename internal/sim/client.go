@@ -127,6 +127,7 @@ func (c *client) begin(r *replica, d draft) {
 		header := command.Header{IdempotencyKey: c.current.name, Wall: r.process.Clock.Wall().UnixNano()}
 		if d.duty {
 			header.Class, header.Term = command.Duty, r.group.Term()
+			w.ledger.duties[header.IdempotencyKey] = header.Term
 		}
 		cmd := command.Encode(nil, header, request)
 		r.guard(func() { r.group.Propose(question, cmd) })

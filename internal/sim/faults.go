@@ -199,7 +199,6 @@ func (f *faults) end() {
 		disk.SetCapacity(0)
 		disk.CrashAfter(0)
 		r.slowUntil = 0
-		r.unflip()
 		if r.host == nil {
 			r.startAt = f.w.env.Now()
 		}

@@ -20,6 +20,8 @@ type ledger struct {
 	commands []placed
 	byName   map[string]int
 	origins  map[command.Origin]int
+	// duties are the terms in which leaders made duties, by the names of the calls.
+	duties map[string]id.Term
 	// hashes are those of the states after an index.
 	hashes map[id.Index]uint64
 }
@@ -45,7 +47,7 @@ type placed struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		oracle: model.New(), byName: map[string]int{}, origins: map[command.Origin]int{}, hashes: map[id.Index]uint64{},
+		oracle: model.New(), byName: map[string]int{}, origins: map[command.Origin]int{}, hashes: map[id.Index]uint64{}, duties: map[string]id.Term{},
 	}
 }
 
@@ -130,6 +132,9 @@ func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outc
 	if cmd.Term != e.Term {
 		return fmt.Errorf("entry %d of term %d has a command that was to be appended in term %d only: %s",
 			e.Index, e.Term, cmd.Term, model.Text(cmd.Body))
+	}
+	if made, isDuty := l.duties[p.name]; isDuty && made != e.Term {
+		return fmt.Errorf("entry %d of term %d has a duty that was made in term %d: %s", e.Index, e.Term, made, model.Text(cmd.Body))
 	}
 	if outcome.Origin != cmd.Origin || outcome.Index != e.Index {
 		return fmt.Errorf("entry %d: the outcome %+v is not that of %+v", e.Index, outcome, cmd.Header)

@@ -68,6 +68,7 @@ func (n *network) send(from *replica, e host.Envelope) {
 	d := delivery{from: from, to: to, envelope: e}
 	if e.Raft != nil {
 		d.message = raft.AppendMessage(nil, *e.Raft)
+		n.w.auditor.said(from, *e.Raft)
 	}
 	n.w.trace.fold(eventSend, uint64(from.member), uint64(to.member), digest(d.message))
 	if n.cut[from.number][to.number] > 0 || n.chance(n.swarm.losePermille) {

@@ -50,6 +50,8 @@ func (o *observed) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 	if len(rest) > 0 {
 		w.fail("%v: %d outcomes of no entry", r, len(rest))
 	}
+	last := entries[len(entries)-1]
+	w.auditor.applied(r, raft.Position{Index: last.Index, Term: last.Term})
 	if r.applied%hashEvery == 0 {
 		o.hash()
 	}

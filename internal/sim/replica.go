@@ -115,7 +115,7 @@ func (r *replica) open() error {
 		Election:  s.election, Heartbeat: s.heartbeat,
 		Limits: host.Limits{
 			BatchBytes: s.batchBytes, FlushBytes: s.flushBytes, RetainBytes: s.retainBytes,
-			CacheBytes: s.cacheBytes, WaitingCommands: s.waitingCommands,
+			CacheBytes: s.cacheBytes, AppendBytes: s.appendBytes, WaitingCommands: s.waitingCommands,
 		},
 		Events: r.event,
 	})

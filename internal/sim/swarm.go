@@ -21,9 +21,13 @@ type swarm struct {
 	segmentBytes, maxSegmentBytes int64
 	batchBytes                    int
 	flushBytes, retainBytes       int64
+	appendBytes                   int
 	cacheBytes, logCacheBytes     int
 	memtableBytes                 int
 	waitingCommands               int
+
+	// auditPermille of promises are held against what a power loss would leave.
+	auditPermille int64
 
 	disk    simenv.DiskOptions
 	network netSwarm
@@ -80,11 +84,13 @@ func drawSwarm(r *simenv.Rand, replicas int) swarm {
 		batchBytes:      oneOf(r, 256, 2<<10, 16<<10, 0),
 		flushBytes:      oneOf[int64](r, 2<<10, 16<<10, 128<<10, 0),
 		retainBytes:     oneOf[int64](r, 1, 16<<10, 128<<10, 0),
+		appendBytes:     oneOf(r, 1, 4<<10, 0, 0),
 		cacheBytes:      oneOf(r, 1, 4<<10, 64<<10),
 		logCacheBytes:   oneOf(r, 0, 0, 16<<10),
 		memtableBytes:   oneOf(r, 2<<10, 16<<10, 256<<10),
 		waitingCommands: oneOf(r, 0, 0, 4),
 	}
+	s.auditPermille = oneOf[int64](r, 0, 0, 20)
 	s.heartbeat = s.election / 10
 	s.maxSegmentBytes = s.segmentBytes * oneOf[int64](r, 1, 2, 8)
 	s.disk = simenv.DiskOptions{

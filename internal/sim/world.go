@@ -17,6 +17,7 @@ type world struct {
 	network  *network
 	faults   *faults
 	ledger   *ledger
+	auditor  *auditor
 	history  *history
 	leaders  map[id.Term]leadership
 
@@ -72,6 +73,7 @@ func newWorld(o Options) *world {
 		w.clients = append(w.clients, newClient(w, i))
 	}
 	w.faults = newFaults(w)
+	w.auditor = newAuditor(w)
 	return w
 }
 
