@@ -13,9 +13,15 @@ type Violation struct{ Message string }
 func (v Violation) Error() string { return "invariant violated: " + v.Message }
 
 // Check ends the process with a Violation unless ok. The message is formatted
-// only on failure; keep the arguments free of allocation on hot paths.
+// only on failure, but its arguments are made at every call, which may allocate:
+// a hot path asks first and then calls Fail.
 func Check(ok bool, format string, args ...any) {
 	if !ok {
-		panic(Violation{fmt.Sprintf(format, args...)})
+		Fail(format, args...)
 	}
+}
+
+// Fail ends the process with a Violation.
+func Fail(format string, args ...any) {
+	panic(Violation{fmt.Sprintf(format, args...)})
 }

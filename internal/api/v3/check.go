@@ -14,11 +14,16 @@ import (
 // check makes the checks before a handler, in order, for every door and every
 // method (spec 1.4, rule 30): the client's version is text, and a caller that
 // insists on a leader gets one.
-func check(member *server.Member, md metadata.MD) error {
-	if v := md.Get(rpctypes.MetadataClientAPIVersionKey); len(v) > 0 && !utf8.ValidString(v[0]) {
+//
+// It looks values up one by one: asking for all of the metadata would copy them.
+func check(ctx context.Context, member *server.Member) error {
+	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 && !utf8.ValidString(v[0]) {
 		return rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
-	if v := md.Get(rpctypes.MetadataRequireLeaderKey); len(v) > 0 && v[0] == rpctypes.MetadataHasLeader && !member.HasLeader() {
+	if member.HasLeader() {
+		return nil
+	}
+	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey); len(v) > 0 && v[0] == rpctypes.MetadataHasLeader {
 		return rpctypes.ErrGRPCNoLeader
 	}
 	return nil
@@ -27,10 +32,8 @@ func check(member *server.Member, md metadata.MD) error {
 // CheckUnary runs the checks before every unary method.
 func CheckUnary(member *server.Member) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		if md, ok := metadata.FromIncomingContext(ctx); ok {
-			if err := check(member, md); err != nil {
-				return nil, err
-			}
+		if err := check(ctx, member); err != nil {
+			return nil, err
 		}
 		return next(ctx, req)
 	}
@@ -39,10 +42,8 @@ func CheckUnary(member *server.Member) grpc.UnaryServerInterceptor {
 // CheckStream runs the checks before every streaming method.
 func CheckStream(member *server.Member) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		if md, ok := metadata.FromIncomingContext(stream.Context()); ok {
-			if err := check(member, md); err != nil {
-				return err
-			}
+		if err := check(stream.Context(), member); err != nil {
+			return err
 		}
 		return next(srv, stream)
 	}

@@ -80,7 +80,9 @@ func putOrigin(cmd []byte, o Origin) {
 
 // Stamp writes origin and term into an encoded command, in place.
 func Stamp(cmd []byte, o Origin, term id.Term) {
-	invariant.Check(len(cmd) >= fixedSize, "stamped a command of %d bytes", len(cmd))
+	if len(cmd) < fixedSize {
+		invariant.Fail("stamped a command of %d bytes", len(cmd))
+	}
 	putOrigin(cmd, o)
 	StampTerm(cmd, term)
 }
@@ -88,7 +90,9 @@ func Stamp(cmd []byte, o Origin, term id.Term) {
 // StampTerm writes the term into an encoded command, in place: for a proposal
 // that is made again under a new leader.
 func StampTerm(cmd []byte, term id.Term) {
-	invariant.Check(len(cmd) >= fixedSize, "stamped a command of %d bytes", len(cmd))
+	if len(cmd) < fixedSize {
+		invariant.Fail("stamped a command of %d bytes", len(cmd))
+	}
 	binary.LittleEndian.PutUint64(cmd[offTerm:], uint64(term))
 }
 

@@ -18,14 +18,18 @@ func (db *DB) NewBatch() engine.Batch { return &batch{db.p.NewBatch()} }
 
 // Set is engine.Batch's.
 func (b *batch) Set(key, value []byte) {
-	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	if !keys.Valid(key) {
+		invariant.Fail("key %x was not made by a builder", key)
+	}
 	err := b.b.Set(key, value, nil)
 	invariant.Check(err == nil, "batch: %v", err)
 }
 
 // Delete is engine.Batch's.
 func (b *batch) Delete(key []byte) {
-	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	if !keys.Valid(key) {
+		invariant.Fail("key %x was not made by a builder", key)
+	}
 	err := b.b.Delete(key, nil)
 	invariant.Check(err == nil, "batch: %v", err)
 }

@@ -26,7 +26,9 @@ type iterator struct {
 }
 
 func checkBound(bound []byte) {
-	invariant.Check(bound == nil || keys.Valid(bound), "bound %x was not made by a builder", bound)
+	if bound != nil && !keys.Valid(bound) {
+		invariant.Fail("bound %x was not made by a builder", bound)
+	}
 }
 
 // newIterator opens an iterator on the store or on a checkpoint.
