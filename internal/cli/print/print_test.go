@@ -38,7 +38,7 @@ var answers = map[string]func(*Printer) error{
 		return p.Get(&clientv3.GetResponse{Header: header(), Kvs: []*mvccpb.KeyValue{greeting()}, Count: 1}, true)
 	},
 	"get-nothing": func(p *Printer) error { return p.Get(&clientv3.GetResponse{Header: header()}, false) },
-	"del": func(p *Printer) error { return p.Del(&clientv3.DeleteResponse{Header: header(), Deleted: 0}) },
+	"del":         func(p *Printer) error { return p.Del(&clientv3.DeleteResponse{Header: header(), Deleted: 0}) },
 	"del-prev-kv": func(p *Printer) error {
 		return p.Del(&clientv3.DeleteResponse{Header: header(), Deleted: 1, PrevKvs: []*mvccpb.KeyValue{greeting()}})
 	},

@@ -2,6 +2,9 @@ package script
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,4 +113,29 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != want {
 		ts.Fatalf("%s exits with %d, want %d", args[1], code, want)
 	}
+}
+
+// cmdHTTP prints the status, the two headers that stories are about, an empty
+// line and the body.
+func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: http METHOD PATH")
+	}
+	v, err := storyOf(ts).find(firstName)
+	ts.Check(err)
+	req, err := http.NewRequest(args[0], "http://"+v.client+args[1], nil)
+	ts.Check(err)
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	fmt.Fprintln(ts.Stdout(), resp.Status)
+	for _, name := range []string{"Allow", "Content-Type"} {
+		if value := resp.Header.Get(name); value != "" {
+			fmt.Fprintf(ts.Stdout(), "%s: %s\n", name, value)
+		}
+	}
+	fmt.Fprintln(ts.Stdout())
+	_, err = io.Copy(ts.Stdout(), resp.Body)
+	ts.Check(err)
 }

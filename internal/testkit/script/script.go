@@ -11,6 +11,7 @@
 //	crash [name]               SIGKILL, and wait until it is gone
 //	etcdctl args...            run etcdctl with the story's endpoints
 //	exits CODE program args... run a program that must end with the code
+//	http METHOD PATH           ask the first server; print status, headers, body
 //
 //	[our-etcd] [our-etcdctl]   whose programs the story runs with
 //
@@ -100,6 +101,7 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 			"crash":    cmdCrash,
 			"etcdctl":  cmdEtcdctl,
 			"exits":    cmdExits,
+			"http":     cmdHTTP,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
