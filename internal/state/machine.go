@@ -156,8 +156,9 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	m.store.Begin(m.batch)
 	for i := range entries {
 		e := &entries[i]
-		invariant.Check(e.Index == mark.Index+1 && e.Term >= mark.Term,
-			"entry %d of term %d applied after %d of term %d", e.Index, e.Term, mark.Index, mark.Term)
+		if e.Index != mark.Index+1 || e.Term < mark.Term {
+			invariant.Check(false, "entry %d of term %d applied after %d of term %d", e.Index, e.Term, mark.Index, mark.Term)
+		}
 		switch e.Kind {
 		case raft.Batch:
 			if outcomes, err = m.applyBatch(e, outcomes); err != nil {

@@ -182,8 +182,7 @@ func TestReadersLeaveIteratorsForTheApplier(t *testing.T) {
 	k.must(put("a", "1"))
 	// Each read starts another one before it ends, until one is refused.
 	depth := 0
-	var read func() error
-	read = func() error {
+	read := func() error {
 		_, err := k.view.Load().Range(get("a", ""))
 		return err
 	}
