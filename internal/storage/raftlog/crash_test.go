@@ -15,7 +15,11 @@ var lives = flag.Uint64("lives", 60, "how many seeded histories of crashes to ru
 // the power again, and recovers again.
 func TestACrashAfterEveryOperation(t *testing.T) {
 	const steps = 250
-	for n := uint64(1); ; n++ {
+	stride := uint64(1)
+	if testing.Short() {
+		stride = 5
+	}
+	for n := uint64(1); ; n += stride {
 		finished := false
 		for i, first := range []simenv.Crash{simenv.ProcessCrash, simenv.PowerCrash} {
 			m := newMachine(n, simenv.Options{Disk: simenv.DiskOptions{ReorderDirOps: n%3 == 0}})
@@ -43,7 +47,11 @@ func TestACrashAfterEveryOperation(t *testing.T) {
 
 // TestManyLives runs seeded histories through many crashes, of recoveries too.
 func TestManyLives(t *testing.T) {
-	for seed := uint64(1); seed <= *lives; seed++ {
+	seeds := *lives
+	if testing.Short() {
+		seeds /= 3
+	}
+	for seed := uint64(1); seed <= seeds; seed++ {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			manyLives(t, seed)
 		})

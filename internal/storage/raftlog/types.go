@@ -19,8 +19,9 @@ type Options struct {
 	// FirstSegmentBytes and MaxSegmentBytes bound a segment: it begins at the
 	// former (default 4 MB) and doubles to the latter (default 64 MB) (rule 8).
 	FirstSegmentBytes, MaxSegmentBytes int64
-	// CacheBytes limits what the store keeps in memory of entries already
-	// written; 0 keeps none (raft keeps its own recent ones).
+	// CacheBytes limits what the store may keep in memory of entries already
+	// written. This version keeps none, whatever it says: raft has its own recent
+	// ones, and older ones are in the system's page cache.
 	CacheBytes int
 }
 
