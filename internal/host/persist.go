@@ -87,7 +87,7 @@ func (p *persister) turn(now env.Instant) (did, more bool, wake env.Instant) {
 	case p.h.failed():
 		return did, false, env.Never
 	case p.inSync:
-		return did, false, p.retainWake()
+		return did, false, env.Never // its end wakes this stage
 	case p.house <= now:
 		var worked bool
 		worked, p.house = p.h.opts.Log.Turn(now)

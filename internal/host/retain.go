@@ -1,6 +1,7 @@
 package host
 
 import (
+	"math"
 	"sort"
 	"time"
 
@@ -41,13 +42,17 @@ func (r *retention) wrote(entries []raft.Entry, now env.Instant) {
 	if len(entries) == 0 {
 		return
 	}
-	r.unweighed += int64(weightOf(entries))
+	r.unweighed = min(r.unweighed, math.MaxInt64/2) + int64(weightOf(entries))
 	r.pinned = min(r.pinned, now)
 }
 
 // moved notes a new durable mark.
 func (r *retention) moved(durable id.Index, now env.Instant) {
-	r.durable = max(r.durable, durable)
+	if durable > r.durable {
+		r.durable = durable
+		// More may have come meanwhile than the flush took along.
+		r.unweighed = math.MaxInt64
+	}
 	r.didMove, r.asked = true, false
 	r.pinned = now
 }
@@ -85,6 +90,7 @@ func (p *persister) retain(now env.Instant) (worked bool) {
 				l.pinned = env.Never
 			}
 			p.house = now // segments may be free now
+			p.weigh(now)
 			base := log.Retain(g.id, l.durable, p.keepFrom(g))
 			if base.Index > l.base {
 				l.base = base.Index
@@ -127,8 +133,9 @@ func (p *persister) retainWake() env.Instant {
 // flushing is what the applier knows of the store's durability.
 type flushing struct {
 	durable id.Index
-	// target is the mark that a flush under way will make durable, 0 if none is;
-	// look is when to look for it again.
+	// busy: a flush is under way that makes target durable; look is when to look
+	// for it again.
+	busy   bool
 	target id.Index
 	look   env.Instant
 	// unseen are the bytes applied since the durable mark was looked at: the store
@@ -146,14 +153,13 @@ func (a *applier) startFlush(g *Group, now env.Instant) {
 		a.h.fail(err)
 		return
 	}
-	g.apply.target = g.machine.Mark().Index
-	g.apply.look = now
+	g.apply.busy, g.apply.target, g.apply.look = true, g.machine.Mark().Index, now
 }
 
 // lookDurable reads the durable mark back when it may have moved.
 func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
 	f := &g.apply.flushing
-	due := f.target != 0 && f.look <= now
+	due := f.busy && f.look <= now
 	if !due && f.unseen < a.h.opts.Limits.FlushBytes/flushShare {
 		return false
 	}
@@ -164,11 +170,9 @@ func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
 		a.h.fail(err)
 		return false
 	}
-	if f.target != 0 && at.Index >= f.target {
-		f.target = 0
-		worked = true
-	}
-	if at.Index > f.durable || worked {
+	ended := f.busy && at.Index >= f.target
+	f.busy = f.busy && !ended
+	if at.Index > f.durable || ended {
 		f.durable, worked = at.Index, true
 		a.h.persister.queue.push(toPersist{g: g, durable: at.Index})
 		a.h.mark(persistStage)
@@ -177,7 +181,7 @@ func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
 }
 
 func (f *flushing) wake() env.Instant {
-	if f.target == 0 {
+	if !f.busy {
 		return env.Never
 	}
 	return f.look

@@ -52,8 +52,8 @@ func put(key, value string) []byte {
 }
 
 // duty is a command that only the leader of term may propose.
-func duty(key string, term id.Term) []byte {
-	return command.Encode(nil, command.Header{Class: command.Duty, Term: term}, &command.PutRequest{Key: []byte(key)})
+func duty(key, value string, term id.Term) []byte {
+	return command.Encode(nil, command.Header{Class: command.Duty, Term: term}, &command.PutRequest{Key: []byte(key), Value: []byte(value)})
 }
 
 // errOf is the error that a call ended with.

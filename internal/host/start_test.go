@@ -234,6 +234,57 @@ func TestSnapshotCatchUp(t *testing.T) {
 	}
 }
 
+// A leader that was cut off has more entries, of its own term, than the others
+// have; they bring it a snapshot that ends among them. A crash comes when the state
+// is in place and the log still knows nothing of it. Then it leads again, and one
+// who was away all the time learns everything from it.
+func crashBetweenStateAndLog(t testing.TB) {
+	w := newWorld(t, 40, 5)
+	w.limits.FlushBytes, w.limits.RetainBytes = 1000, 1000
+	w.start()
+	old := w.untilLed()
+	w.result(old.put(0))
+	w.cut[old.id] = true
+	away := w.members[old.id%5]
+	away.crash(simenv.PowerCrash)
+	for range 300 {
+		old.put(time.Second)
+		old.turn(stepStage)
+		w.run(100 * time.Microsecond)
+	}
+	w.until(20*time.Second, "another leader", func() bool { l := w.leader(); return l != nil && l != old })
+	next := w.leader()
+	for range 40 {
+		w.result(next.proposeSize(8000))
+	}
+	w.until(10*time.Second, "a shorter log", func() bool { return next.host.opts.Log.Bounds(1).Base.Index > 5 })
+	delete(w.cut, old.id)
+	w.until(20*time.Second, "a snapshot", func() bool { return old.state.loads > 0 })
+	if at := old.state.mark.Index; old.host.opts.Log.Bounds(1).Last.Index <= at {
+		t.Fatalf("the log ends before the snapshot's index %d: nothing is shown", at)
+	}
+	old.crash(simenv.ProcessCrash)
+	w.forget(old)
+	w.limits = Limits{} // it keeps its log from now on
+	if !old.start() {
+		t.Fatal(old.openErr)
+	}
+	w.result(next.put(0))
+	w.until(10*time.Second, "the old leader to catch up", func() bool { return old.state.mark == next.state.mark })
+	if err := next.group.Transfer(old.id); err != nil {
+		t.Fatal(err)
+	}
+	next.poke()
+	w.until(10*time.Second, "the old leader to lead", func() bool { return w.leader() == old })
+	if !away.start() {
+		t.Fatal(away.openErr)
+	}
+	w.converge()
+	w.check()
+}
+
+func TestACrashBetweenStateAndLog(t *testing.T) { crashBetweenStateAndLog(t) }
+
 // A machine that cannot save its state leaves the follower behind, and does not
 // stop the others.
 func TestAMachineWithoutSnapshots(t *testing.T) {

@@ -37,6 +37,7 @@ type world struct {
 	log    map[id.Index]raft.Entry
 	values map[string][]id.Index
 	calls  map[uint64]*issued
+	duties map[string]id.Term // the term in which each was made
 	sink   *sink
 	// ackedUpTo is the greatest index of an acknowledged command.
 	ackedUpTo id.Index
@@ -82,7 +83,7 @@ type savedState struct {
 
 func newWorld(t testing.TB, seed uint64, members int) *world {
 	w := &world{t: t, sim: simenv.New(seed, simenv.Options{}), cut: map[id.Member]bool{}, delay: 3 * time.Millisecond,
-		log: map[id.Index]raft.Entry{}, values: map[string][]id.Index{}, calls: map[uint64]*issued{}, sink: newSink()}
+		log: map[id.Index]raft.Entry{}, values: map[string][]id.Index{}, duties: map[string]id.Term{}, calls: map[uint64]*issued{}, sink: newSink()}
 	w.draw = w.sim.Rand("driver")
 	w.dir = "log"
 	w.sink.pushed = w.ended
@@ -201,6 +202,11 @@ func (w *world) step() {
 		return
 	}
 	if w.idleTurns++; w.idleTurns > 200_000 {
+		for _, m := range w.members {
+			if m.up() {
+				w.t.Logf("member %v: ready %v wake %v now %v", m.id, m.ready, m.wake, m.proc.Clock.Now())
+			}
+		}
 		w.t.Fatalf("stages turn and turn at %v", time.Duration(w.sim.Now()))
 	}
 	c := choices[w.draw.Int64N(int64(len(choices)))]
@@ -330,6 +336,16 @@ func (m *member) put(deadline time.Duration) uint64 {
 	return tag
 }
 
+// duty proposes a duty that was made in term and returns its tag.
+func (m *member) duty(term id.Term) uint64 {
+	tag := uint64(len(m.w.calls) + 1)
+	value := fmt.Sprintf("v%d", tag)
+	m.w.calls[tag], m.w.duties[value] = &issued{value: value, from: m}, term
+	m.group.Propose(m.call(tag, 5*time.Second), duty("duty", value, term))
+	m.poke()
+	return tag
+}
+
 func (m *member) call(tag uint64, deadline time.Duration) Call {
 	c := Call{To: m.w.sink, Tag: tag}
 	if deadline > 0 {
@@ -404,15 +420,34 @@ func (w *world) converge() {
 		}
 		return w.isDone() && w.leader() != nil
 	})
+	want := w.replayed(w.members[0].state.mark.Index)
 	for _, m := range w.members {
-		if !maps.Equal(m.state.data, w.members[0].state.data) {
-			w.t.Errorf("member %v has %v, member 1 %v", m.id, m.state.data, w.members[0].state.data)
+		if m.state.mark.Index < w.ackedUpTo {
+			w.t.Errorf("member %v is at %d, %d was acknowledged", m.id, m.state.mark.Index, w.ackedUpTo)
+		}
+		if !maps.Equal(m.state.data, want) {
+			w.t.Errorf("member %v has %v, the log gives %v", m.id, m.state.data, want)
 		}
 		if held := m.group.weight.Load(); held != 0 || m.group.commands.Load() != 0 || m.group.questions.Load() != 0 || m.group.backlog.Load() != 0 {
 			w.t.Errorf("member %v still counts %d commands, %d bytes, %d reads, %d bytes of backlog", m.id,
 				m.group.commands.Load(), held, m.group.questions.Load(), m.group.backlog.Load())
 		}
 	}
+}
+
+// replayed is the state that the log gives, as far as anybody has applied it.
+func (w *world) replayed(upTo id.Index) map[string]string {
+	data := map[string]string{}
+	for i := id.Index(1); i <= upTo; i++ {
+		if e := w.log[i]; e.Kind == raft.Batch {
+			for b := command.ReadBatch(e.Data); b.Next(); {
+				c, _ := command.Decode(b.Command())
+				p := c.Body.(*command.PutRequest)
+				data[string(p.Key)] = string(p.Value)
+			}
+		}
+	}
+	return data
 }
 
 // register is a Machine: the latest value of each key, in memory, durable up to
@@ -472,6 +507,9 @@ func (r *register) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 				return nil, fmt.Errorf("a command of term %d is in an entry of term %d", c.Term, e.Term)
 			}
 			p := c.Body.(*command.PutRequest)
+			if made := r.m.w.duties[string(p.Value)]; made != 0 && made != e.Term {
+				return nil, fmt.Errorf("a duty of term %d is obeyed in term %d", made, e.Term)
+			}
 			r.data[string(p.Key)] = string(p.Value)
 			if first && len(p.Value) > 0 {
 				r.m.w.values[string(p.Value)] = append(r.m.w.values[string(p.Value)], e.Index)
