@@ -36,8 +36,15 @@ func (b *batch) Reset() { b.ops = b.ops[:0] }
 // Close is engine.Batch's.
 func (b *batch) Close() { b.ops = nil }
 
+// checkKey asks before it makes arguments of the key: they would be allocated.
+func checkKey(key []byte) {
+	if !keys.Valid(key) {
+		invariant.Fail("key %x was not made by a builder", key)
+	}
+}
+
 func appendOp(ops []byte, kind byte, key, value []byte) []byte {
-	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	checkKey(key)
 	ops = append(ops, kind)
 	ops = binary.AppendUvarint(ops, uint64(len(key)))
 	ops = append(ops, key...)

@@ -166,7 +166,7 @@ func (db *DB) Get(key, buf []byte) ([]byte, error) { return getFrom(db.root.Load
 func (db *DB) Durable(key, buf []byte) ([]byte, error) { return getFrom(db.durable.Load(), key, buf) }
 
 func getFrom(root *node, key, buf []byte) ([]byte, error) {
-	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	checkKey(key)
 	n := get(root, key)
 	if n == nil {
 		return buf, engine.ErrNotFound

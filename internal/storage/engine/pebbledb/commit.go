@@ -16,20 +16,23 @@ type batch struct{ b *pebble.Batch }
 // NewBatch is engine.Writer's.
 func (db *DB) NewBatch() engine.Batch { return &batch{db.p.NewBatch()} }
 
-// Set is engine.Batch's.
-func (b *batch) Set(key, value []byte) {
+// checkKey asks before it makes arguments of the key: they would be allocated.
+func checkKey(key []byte) {
 	if !keys.Valid(key) {
 		invariant.Fail("key %x was not made by a builder", key)
 	}
+}
+
+// Set is engine.Batch's.
+func (b *batch) Set(key, value []byte) {
+	checkKey(key)
 	err := b.b.Set(key, value, nil)
 	invariant.Check(err == nil, "batch: %v", err)
 }
 
 // Delete is engine.Batch's.
 func (b *batch) Delete(key []byte) {
-	if !keys.Valid(key) {
-		invariant.Fail("key %x was not made by a builder", key)
-	}
+	checkKey(key)
 	err := b.b.Delete(key, nil)
 	invariant.Check(err == nil, "batch: %v", err)
 }

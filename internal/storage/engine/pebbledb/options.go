@@ -84,9 +84,10 @@ func (db *DB) pebbleOptions() *pebble.Options {
 		// wait for ever. DB.makeRoom does the waiting.
 		MemTableStopWritesThreshold: 1 << 10,
 		L0StopWritesThreshold:       1 << 20,
-		// Compact level 0 early: with two cores there is little to gain from
-		// letting it grow, and each of its sublevels slows every read.
-		L0CompactionThreshold:      2,
+		// Compacting level 0 at 2 sublevels took 8.9 us of CPU per put (256 B, with
+		// its history row, all background work counted), at 4 it took 7.4, at 8 no
+		// less; each sublevel slows every read.
+		L0CompactionThreshold:      4,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
 		LBaseMaxBytes:              64 << 20,
 		MaxManifestFileSize:        8 << 20,

@@ -88,7 +88,7 @@ func (db *DB) openIn(dir string, o *pebble.Options) (*pebble.DB, error) {
 func (db *DB) Get(key, buf []byte) ([]byte, error) { return db.getFrom(db.p, key, buf) }
 
 func (db *DB) getFrom(r pebble.Reader, key, buf []byte) ([]byte, error) {
-	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	checkKey(key)
 	value, closer, err := r.Get(key)
 	if err != nil {
 		if errors.Is(err, pebble.ErrNotFound) {
@@ -123,7 +123,7 @@ func (db *DB) iterate(r pebble.Reader, lower, upper []byte) (engine.Iterator, er
 // Durable is engine.Keeper's. It reads what the tables on disk have; of a store
 // that has failed it says ErrFailed.
 func (db *DB) Durable(key, buf []byte) ([]byte, error) {
-	invariant.Check(keys.Valid(key), "key %x was not made by a builder", key)
+	checkKey(key)
 	it, err := db.p.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
 	if err != nil {
 		return buf, db.named(err)

@@ -50,9 +50,9 @@ func put(t testing.TB, db *DB, name string, value []byte) {
 // kinds and over what the bounds are made of.
 func TestComparerIsLawful(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 20 {
+	for range 8 {
 		var prefixes, suffixes [][]byte
-		for range 8 {
+		for range 5 {
 			user := make([]byte, r.IntN(6))
 			for i := range user {
 				user[i] = []byte{0, 1, 13, 'a', 0xfe, 0xff}[r.IntN(6)]
@@ -232,6 +232,18 @@ func TestCommitWaitsForASlowDiskNotForADeadOne(t *testing.T) {
 			t.Errorf("dead disk %v: Close says %v", dead, err)
 		}
 	}
+}
+
+// TestCommitsDoNotWaitForFlushesThatNobodyMakes: after a start Pebble's memtables
+// are small, many of them wait until together they are worth a flush, and a
+// commit must not wait for one then.
+func TestCommitsDoNotWaitForFlushesThatNobodyMakes(t *testing.T) {
+	db, err := Open(Options{FS: vfs.NewMem(), Dir: "store", Trouble: func(text string) { t.Error(text) }})
+	must(t, err)
+	for i := range (12 << 20) / (64 << 10) {
+		put(t, db, fmt.Sprint(i), make([]byte, 64<<10))
+	}
+	must(t, db.Close())
 }
 
 // TestFatalIsHeard: Pebble's last words become a violation, unless they are
