@@ -95,7 +95,8 @@ func (o *owner) Restore(data []byte, lost bool) error {
 }
 
 // harvest takes over a hard state from beyond damage: the highest term ever seen,
-// with its vote.
+// with its vote. Its commit is worth nothing here: what it counted may have
+// replaced, beyond the damage, entries that this log still has.
 func (g *group) harvest(h raft.HardState) {
 	switch {
 	case h.Term > g.hard.Term:
@@ -103,7 +104,6 @@ func (g *group) harvest(h raft.HardState) {
 	case h.Term == g.hard.Term && g.hard.Vote == 0:
 		g.hard.Vote = h.Vote
 	}
-	g.hard.Commit = max(g.hard.Commit, h.Commit)
 }
 
 // Replay implements wal.Owner.
