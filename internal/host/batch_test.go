@@ -2,9 +2,7 @@ package host
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,15 +11,8 @@ import (
 	"github.com/kvorum/kvorum/internal/raft"
 )
 
-// proposeSize proposes a command with a value of some size and returns its tag.
-func (m *member) proposeSize(size int) uint64 {
-	tag := uint64(len(m.w.calls) + 1)
-	value := fmt.Sprintf("v%d-%s", tag, strings.Repeat("x", size))
-	m.w.calls[tag] = &issued{value: value, from: m}
-	m.group.Propose(m.call(tag, 0), put("k", value))
-	m.poke()
-	return tag
-}
+// proposeSize proposes a long value, without a deadline.
+func (m *member) proposeSize(size int) uint64 { return m.propose(size, 0) }
 
 // A batch of two or more commands is cut at its limit; one command alone may be
 // larger (rule 16).

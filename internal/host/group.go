@@ -72,12 +72,15 @@ func (g *Group) Propose(call Call, cmd []byte) {
 	if defect.On(defect.DutyOutlivesTerm) {
 		p.class = command.Client
 	}
-	if !g.h.stepper.inbox.propose(p) {
+	first, taken := g.h.stepper.inbox.propose(&p)
+	if !taken {
 		g.admitted(-1, -len(cmd))
 		call.To.Push(Result{Tag: call.Tag, Err: ErrStopped})
 		return
 	}
-	g.h.wake(stepStage)
+	if first {
+		g.h.wake(stepStage)
+	}
 }
 
 // admit counts a command in unless it is beyond the limits (rule 16).
@@ -108,12 +111,15 @@ func (g *Group) ReadIndex(call Call) {
 		call.To.Push(Result{Tag: call.Tag, Err: ErrTooManyRequests})
 		return
 	}
-	if !g.h.stepper.inbox.ask(question{g, call}) {
+	first, taken := g.h.stepper.inbox.ask(question{g, call})
+	if !taken {
 		g.questions.Add(-1)
 		call.To.Push(Result{Tag: call.Tag, Err: ErrStopped})
 		return
 	}
-	g.h.wake(stepStage)
+	if first {
+		g.h.wake(stepStage)
+	}
 }
 
 // Transfer hands leadership to another voter (0: the best). Errors:

@@ -57,16 +57,27 @@ func randomWorld(t testing.TB, seed uint64, members int) *world {
 	if w.draw.Int64N(3) == 0 {
 		w.limits.FlushBytes, w.limits.RetainBytes = 2000, 1000
 	}
+	if w.draw.Int64N(3) == 0 {
+		w.limits.BatchBytes, w.limits.AppendBytes, w.limits.CacheBytes = 200, 1, 1
+	}
+	padding := int(w.draw.Int64N(3) * 2000) // long values make the log be trimmed
 	w.start()
 	alive := func() *member { return w.members[w.draw.Int64N(int64(members))] }
 	for range 60 {
 		m := alive()
 		switch w.draw.Int64N(12) {
 		case 0:
-			if m.up() {
-				m.crash(simenv.Crash(w.draw.Int64N(2)))
-				w.forget(m)
+			if !m.up() {
+				break
 			}
+			for range w.draw.Int64N(5) {
+				m.propose(padding, 5*time.Second)
+			}
+			for range w.draw.Int64N(40) {
+				w.step() // the crash may come anywhere in their way
+			}
+			m.crash(simenv.Crash(w.draw.Int64N(2)))
+			w.forget(m)
 		case 1, 2:
 			if !m.up() && !m.start() {
 				t.Fatalf("seed %d: member %v: %v", seed, m.id, m.openErr)
@@ -92,7 +103,7 @@ func randomWorld(t testing.TB, seed uint64, members int) *world {
 				} else if w.draw.Int64N(4) == 0 {
 					m.read(time.Duration(1+w.draw.Int64N(8)) * time.Second)
 				} else {
-					m.put(time.Duration(1+w.draw.Int64N(8)) * time.Second)
+					m.propose(padding, time.Duration(1+w.draw.Int64N(8))*time.Second)
 				}
 			}
 		}

@@ -93,8 +93,9 @@ func (h *Host) Boot() id.Boot { return h.boot }
 // Deliver takes envelopes from the transport; any goroutine may call it. What
 // does not fit is lost.
 func (h *Host) Deliver(envelopes []Envelope) {
-	h.stepper.inbox.deliver(envelopes)
-	h.wake(stepStage)
+	if h.stepper.inbox.deliver(envelopes) {
+		h.wake(stepStage)
+	}
 }
 
 // Unreachable says that the connections to a member are lost.

@@ -143,32 +143,43 @@ type inbox struct {
 	in, spare input
 	// waiting are the bytes of the envelopes in it, at most limit.
 	waiting, limit int
+	// knocked: somebody outside of the stages has put something in, and wakes the
+	// stepper; whoever comes before it has taken need not.
+	knocked bool
 	// closed: the host has stopped, calls are refused.
 	closed bool
 	// dropped counts envelopes that found the inbox full.
 	dropped atomic.Uint64
 }
 
-// propose queues a proposal unless the host has stopped.
-func (b *inbox) propose(p proposal) bool {
+// propose queues a proposal unless the host has stopped. first says that the
+// stepper is to be woken.
+func (b *inbox) propose(p *proposal) (first, taken bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return false
+		return false, false
 	}
-	b.in.proposals = append(b.in.proposals, p)
-	return true
+	b.in.proposals = append(b.in.proposals, *p)
+	return b.knock(), true
 }
 
 // ask queues a read unless the host has stopped.
-func (b *inbox) ask(q question) bool {
+func (b *inbox) ask(q question) (first, taken bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return false
+		return false, false
 	}
 	b.in.questions = append(b.in.questions, q)
-	return true
+	return b.knock(), true
+}
+
+// knock says whether the caller is the first since the last take.
+func (b *inbox) knock() (first bool) {
+	first = !b.knocked
+	b.knocked = true
+	return first
 }
 
 // report queues a report; the host's own are never refused.
@@ -191,7 +202,7 @@ func (b *inbox) change(r report) bool {
 
 // deliver queues envelopes; those that do not fit are lost, as a network loses
 // them. One always fits.
-func (b *inbox) deliver(envelopes []Envelope) {
+func (b *inbox) deliver(envelopes []Envelope) (first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range envelopes {
@@ -203,6 +214,7 @@ func (b *inbox) deliver(envelopes []Envelope) {
 		b.waiting += weight
 		b.in.envelopes = append(b.in.envelopes, envelopes[i])
 	}
+	return b.knock()
 }
 
 func (b *inbox) take() input {
@@ -210,7 +222,7 @@ func (b *inbox) take() input {
 	defer b.mu.Unlock()
 	in := b.in
 	b.in, b.spare = b.spare, input{}
-	b.waiting = 0
+	b.waiting, b.knocked = 0, false
 	return in
 }
 

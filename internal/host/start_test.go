@@ -34,6 +34,13 @@ func stopped(t *testing.T, members int) (*world, *member) {
 	return w, m
 }
 
+// fill makes the log so long that its beginning is trimmed.
+func (m *member) fill() {
+	for range 60 {
+		m.w.result(m.proposeSize(4000))
+	}
+}
+
 func TestStartReplaysWhatIsCommitted(t *testing.T) {
 	w, m := stopped(t, 1)
 	if !m.start() {
@@ -90,9 +97,7 @@ func TestALoneVoterRefusesALogThatDoesNotFit(t *testing.T) {
 		w.limits.FlushBytes = 1000
 		w.start()
 		m := w.members[0]
-		for range 2000 {
-			w.result(m.put(0))
-		}
+		m.fill()
 		if name == "begins after" && m.host.opts.Log.Bounds(1).Base.Index == 0 {
 			t.Fatal("the log was never trimmed")
 		}
@@ -177,9 +182,7 @@ func TestALostStateIsFetchedFromTheOthers(t *testing.T) {
 	w.limits.FlushBytes, w.limits.RetainBytes = 1000, 1000
 	w.start()
 	m := w.untilLed()
-	for range 1500 {
-		w.result(m.put(0))
-	}
+	m.fill()
 	if m.host.opts.Log.Bounds(1).Base.Index == 0 {
 		t.Fatal("the log was never trimmed")
 	}
@@ -204,9 +207,7 @@ func TestSnapshotCatchUp(t *testing.T) {
 		away := w.members[leader.id%3]
 		w.result(away.put(0))
 		away.crash(simenv.ProcessCrash)
-		for range 1500 {
-			w.result(leader.put(0))
-		}
+		leader.fill()
 		if leader.host.opts.Log.Bounds(1).Base.Index == 0 {
 			t.Fatal("the log was never trimmed")
 		}
@@ -295,9 +296,7 @@ func TestAMachineWithoutSnapshots(t *testing.T) {
 	leader := w.untilLed()
 	away := w.members[leader.id%3]
 	away.crash(simenv.ProcessCrash)
-	for range 1500 {
-		w.result(leader.put(0))
-	}
+	leader.fill()
 	if !away.start() {
 		t.Fatal(away.openErr)
 	}

@@ -327,9 +327,12 @@ func (w *world) untilLed() *member {
 }
 
 // put proposes a value of its own and returns its tag.
-func (m *member) put(deadline time.Duration) uint64 {
+func (m *member) put(deadline time.Duration) uint64 { return m.propose(0, deadline) }
+
+// propose is put with a value that is so much longer.
+func (m *member) propose(padding int, deadline time.Duration) uint64 {
 	tag := uint64(len(m.w.calls) + 1)
-	value := fmt.Sprintf("v%d", tag)
+	value := fmt.Sprintf("v%d", tag) + strings.Repeat("x", padding)
 	m.w.calls[tag] = &issued{value: value, from: m}
 	m.group.Propose(m.call(tag, deadline), put(fmt.Sprintf("k%d", tag%7), value))
 	m.poke()
