@@ -46,13 +46,14 @@ type Store struct {
 	sub     uint32          // changes of the command in hand
 	changed bool
 
+	low, high      []byte // bounds of all keys
 	seek, row, key []byte
 }
 
 // Open reads what is known of a group's store; a group without rows is a new
 // store. Errors: *DamageError.
 func Open(group id.Group, db engine.DB) (*Store, error) {
-	s := &Store{group: group, db: db}
+	s := &Store{group: group, db: db, low: keys.AppendUserKey(nil, group, nil), high: keys.AppendDataEnd(nil, group)}
 	return s, s.Reload()
 }
 
@@ -130,7 +131,7 @@ func (s *Store) find(key []byte, rev id.Revision) (v version, ok bool, err error
 		return *v, !v.dead, nil
 	}
 	if s.points == nil {
-		it, err := s.db.Iter(keys.AppendUserKey(nil, s.group, nil), keys.AppendDataEnd(nil, s.group))
+		it, err := s.db.Iter(s.low, s.high)
 		if err != nil {
 			return version{}, false, &DamageError{"of the keys", err}
 		}
