@@ -93,13 +93,35 @@ func (f *faults) strike() {
 	}
 	for kind, at := range f.next {
 		if at == due {
-			r := f.w.replicas[f.rand.Intn(len(f.w.replicas))]
+			r := f.target()
 			f.w.trace.fold(eventFault, uint64(kind), uint64(r.member))
 			f.plan(kind)
 			f.begin(kind, r)
 			return
 		}
 	}
+}
+
+// target picks the member that a fault hits.
+func (f *faults) target() *replica {
+	if f.chance(f.w.swarm.faults.aim) {
+		for _, r := range f.w.replicas {
+			if r.host != nil && r.group.Leader() == r.member {
+				return r
+			}
+		}
+	}
+	return f.w.replicas[f.rand.Intn(len(f.w.replicas))]
+}
+
+// coup strikes a leader within a few messages of its election: it is cut off or
+// dies with its first entries half sent.
+func (f *faults) coup(r *replica) {
+	if f.w.calm || len(f.w.replicas) == 1 || !f.chance(f.w.swarm.faults.coup) {
+		return
+	}
+	kind := oneOf(f.rand, faultPart, faultCrash, faultPart)
+	f.after(time.Duration(f.rand.Int64N(int64(4*f.w.swarm.network.maxDelay))), func() { f.begin(kind, r) })
 }
 
 // begin begins a fault of a kind on a member.
@@ -136,7 +158,7 @@ func (f *faults) begin(kind int, r *replica) {
 	case faultFlip:
 		f.victim.flip(f.rand)
 	case faultSlowSync:
-		d := between(f.rand, 10*time.Millisecond, 2*f.w.swarm.election)
+		d := around(f.rand, s.slowFor)
 		f.tell("the disk of %v completes no sync for %v", r, d)
 		r.slowUntil = f.w.env.Now().Add(d)
 	}

@@ -19,14 +19,14 @@ type profile struct {
 var profiles = map[defect.Defect]profile{
 	defect.AckBeforeSync:               {replicas: 1, within: 50, tilt: powerLoss},
 	defect.RecoverWithoutSync:          {replicas: 1, within: 200, tilt: killThenPower},
-	defect.PersistedByIndex:            {replicas: 3, within: 500, tilt: changingLeaders},
+	defect.PersistedByIndex:            {replicas: 3, within: 500, tilt: slowLeaders},
 	defect.VoteNotPersisted:            {replicas: 3, within: 500, tilt: changingLeaders},
-	defect.CommitEarlierTermByCounting: {replicas: 3, within: 500, tilt: changingLeaders},
+	defect.CommitEarlierTermByCounting: {replicas: 3, within: 500, tilt: halfReplicating},
 	defect.ReadByOneAck:                {replicas: 3, within: 100, tilt: parting},
 	defect.TornTakenForCorrupt:         {replicas: 1, within: 50, tilt: powerLoss},
 	defect.CorruptTakenForTorn:         {replicas: 1, within: 200, tilt: flipping},
 	defect.MarkOutsideBatch:            {replicas: 1, within: 50, tilt: powerLoss},
-	defect.StartWithoutTermCheck:       {replicas: 3, within: 500, tilt: changingLeaders},
+	defect.StartWithoutTermCheck:       {replicas: 3, within: 500, tilt: forking},
 	defect.NoDirectorySync:             {replicas: 1, within: 100, tilt: powerLoss},
 	defect.CompactLate:                 {replicas: 1, within: 50, tilt: compacting},
 	defect.ResendWithoutWindow:         {replicas: 3, within: 50, tilt: repeating},
@@ -58,6 +58,41 @@ func changingLeaders(s *swarm) {
 	}
 	s.load.clients, s.load.calls = 6, 1000
 	s.disk.SyncMax = 40 * time.Millisecond
+}
+
+// slowLeaders: leaders whose disks hang are cut off, and heard of again while
+// their disks still hang.
+func slowLeaders(s *swarm) {
+	changingLeaders(s)
+	s.faults = faultSwarm{
+		slowSync: 100 * time.Millisecond, slowFor: 600 * time.Millisecond, part: 150 * time.Millisecond,
+		partFor: 200 * time.Millisecond, aim: 700, outage: 20 * time.Millisecond,
+	}
+	s.auditPermille = 200
+}
+
+// halfReplicating: entries travel alone, and new leaders are struck before they
+// have sent all.
+func halfReplicating(s *swarm) {
+	changingLeaders(s)
+	s.faults = faultSwarm{coup: 800, outage: 60 * time.Millisecond, part: 300 * time.Millisecond, partFor: 150 * time.Millisecond}
+	s.appendBytes, s.batchBytes, s.driftPPM = 1, 1, 0
+	s.network = netSwarm{minDelay: time.Millisecond, maxDelay: 20 * time.Millisecond}
+	s.disk.SyncMax = time.Millisecond
+	s.load.clients, s.load.calls, s.load.timeout = 6, 300, 300*time.Millisecond
+}
+
+// forking: leaders that were cut off with much in their logs are sent snapshots,
+// and die while their disks hang.
+func forking(s *swarm) {
+	changingLeaders(s)
+	s.faults = faultSwarm{
+		slowSync: 200 * time.Millisecond, slowFor: 300 * time.Millisecond, part: 200 * time.Millisecond,
+		partFor: 400 * time.Millisecond, aim: 800, crash: 200 * time.Millisecond, opCrash: 300 * time.Millisecond,
+		outage: 20 * time.Millisecond,
+	}
+	s.batchBytes, s.flushBytes, s.memtableBytes, s.retainBytes = 1, 1, 256, 1
+	s.load.clients, s.load.timeout, s.load.values = 24, 300*time.Millisecond, 8
 }
 
 // parting: members are cut off and go on believing.

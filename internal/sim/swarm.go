@@ -53,6 +53,9 @@ type faultSwarm struct {
 	partFor    time.Duration
 	oneWay     int64 // permille of partitions that are one-way
 	pauseFor   time.Duration
+	slowFor    time.Duration
+	aim        int64 // permille of faults that hit a leader, if there is one
+	coup       int64 // permille of new leaders that are struck at once
 	doublePerm int64 // permille of process crashes soon followed by a power crash
 }
 
@@ -139,6 +142,9 @@ func drawFaults(r *simenv.Rand, replicas int) faultSwarm {
 		partFor:    oneOf(r, 50*time.Millisecond, 400*time.Millisecond, time.Second),
 		oneWay:     oneOf[int64](r, 0, 300, 1000),
 		pauseFor:   oneOf(r, 20*time.Millisecond, 200*time.Millisecond, time.Second),
+		slowFor:    oneOf(r, 20*time.Millisecond, 200*time.Millisecond, 800*time.Millisecond),
+		aim:        oneOf[int64](r, 0, 0, 700),
+		coup:       oneOf[int64](r, 0, 0, 0, 300),
 		doublePerm: oneOf[int64](r, 0, 300, 800),
 	}
 	if replicas > 1 {

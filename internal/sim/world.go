@@ -131,4 +131,5 @@ func (w *world) elected(r *replica, term id.Term) {
 			former.leader, former.run, r, r.runs, term)
 	}
 	w.leaders[term] = now
+	w.faults.coup(r)
 }
