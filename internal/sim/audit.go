@@ -86,6 +86,7 @@ func termAt(start raft.Start, index id.Index) id.Term {
 // recover reads the log of a copy of the disk that loses its power now.
 func (a *auditor) recover(r *replica) (raft.Start, error) {
 	a.done++
+	a.w.trace.mark(markAudit)
 	disk := r.machine.Disk().CrashClone(simenv.PowerCrash, fmt.Sprintf("audit %d", a.done))
 	log, err := raftlog.Open(raftlog.Options{
 		FS: disk.Mount(), Dir: logDir, Rand: simenv.NewRand(a.done, "audit"), Tasks: &simenv.Tasks{}, Clock: r.process.Clock,

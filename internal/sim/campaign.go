@@ -28,6 +28,8 @@ type Report struct {
 	// Events, Steps, Calls, Commands and Starts say how eventful the world was.
 	Events, Steps, Calls, Commands, Starts uint64
 	Story                                  string
+	// Marks counts the rare things that were reached.
+	Marks map[string]uint64
 }
 
 // Run runs one world.
@@ -35,7 +37,7 @@ func Run(o Options) Report {
 	w := newWorld(o)
 	w.run()
 	report := Report{
-		Seed: o.Seed, Replicas: o.Replicas, Failure: w.failure, Hash: w.trace.hash, Story: w.trace.story(),
+		Seed: o.Seed, Replicas: o.Replicas, Failure: w.failure, Hash: w.trace.hash, Story: w.trace.story(), Marks: w.trace.marks,
 		Events: w.trace.events, Steps: w.steps, Calls: uint64(len(w.history.calls)), Commands: uint64(len(w.ledger.commands)),
 	}
 	for _, r := range w.replicas {

@@ -189,6 +189,14 @@ func (c *client) end() {
 		op.Unknown = err != nil && !isRefusal(err)
 		w.check(c, w.judgeWrite(call, &op))
 	}
+	switch {
+	case errors.Is(err, host.ErrTooManyRequests):
+		w.trace.mark(markTooMany)
+	case errors.Is(err, host.ErrTimeout), errors.Is(err, host.ErrTimeoutLeader):
+		w.trace.mark(markTimeout)
+	case errors.Is(err, command.ErrCompacted) && call.look:
+		w.trace.mark(markCompactedRead)
+	}
 	if err == nil {
 		w.history.learn(call.draft.request, response)
 		c.load.learn(call.draft.request, response)

@@ -54,10 +54,14 @@ func Main(args []string, out io.Writer) int {
 func campaign(o Options, count uint64, verbose bool, planted string, out io.Writer) bool {
 	var done, calls, commands uint64
 	var failed *Report
+	marks := map[string]uint64{}
 	Campaign(o, count, func(r Report) bool {
 		done++
 		calls += r.Calls
 		commands += r.Commands
+		for name, n := range r.Marks {
+			marks[name] += n
+		}
 		if verbose {
 			fmt.Fprintf(out, "seed %d, %d members: hash %016x, %d steps, %d calls, %d commands, %d starts\n",
 				r.Seed, r.Replicas, r.Hash, r.Steps, r.Calls, r.Commands, r.Starts)
@@ -77,6 +81,9 @@ func campaign(o Options, count uint64, verbose bool, planted string, out io.Writ
 	if failed == nil {
 		fmt.Fprintf(out, "%d worlds of %d members passed: seeds %d to %d, %d calls, %d commands\n",
 			count, o.Replicas, o.Seed, o.Seed+count-1, calls, commands)
+		for _, name := range Marks {
+			fmt.Fprintf(out, "%8d times %s\n", marks[name], name)
+		}
 		return true
 	}
 	o.Seed, o.Tell = failed.Seed, true

@@ -102,6 +102,15 @@ func (f *faults) strike() {
 	}
 }
 
+// duringStart lets some members go down again before they are up.
+func (f *faults) duringStart(r *replica) {
+	if f.w.calm || f.w.swarm.faults.opCrash == 0 || !f.rand.OneIn(8) {
+		return
+	}
+	r.downBy = simenv.Crash(f.rand.Intn(2))
+	r.machine.Disk().CrashAfter(1 + uint64(f.rand.Int64N(20)))
+}
+
 // target picks the member that a fault hits.
 func (f *faults) target() *replica {
 	if f.chance(f.w.swarm.faults.aim) {

@@ -86,6 +86,7 @@ func (o *observed) Load(at raft.Position, next func() (chunk []byte, ok bool)) e
 	}
 	r, w := o.r, o.r.w
 	w.trace.tell(w.env.Now(), "%v loads a snapshot at %v", r, at)
+	w.trace.mark(markSnapshot)
 	r.applied = at.Index
 	w.check(r, r.judgeStart())
 	o.hash()

@@ -72,16 +72,21 @@ func (r *replica) String() string { return r.machine.Name() }
 func (r *replica) start() {
 	r.runs++
 	r.process = r.machine.Start()
+	r.w.faults.duringStart(r)
 	r.w.trace.fold(eventStart, uint64(r.member), uint64(r.runs))
 	r.w.trace.tell(r.w.env.Now(), "%v starts, run %d", r, r.runs)
 	var err error
 	r.guard(func() { err = r.open() })
 	switch {
 	case r.machine.Disk().Down():
+		r.w.trace.mark(markStartCrash)
 		r.crash(r.downBy, "goes down while it starts")
 	case err != nil:
 		r.refuse(err)
 	default:
+		if r.log.Damage() != nil {
+			r.w.trace.mark(markDamagedLog)
+		}
 		r.w.trace.tell(r.w.env.Now(), "%v is up: %s", r, r.describe())
 		r.wake()
 	}
@@ -141,6 +146,12 @@ func (r *replica) event(_ id.Group, e raft.Event) {
 		r.w.elected(r, e.Term)
 		r.leads = e.Term
 	}
+	switch e.Kind {
+	case raft.Truncated:
+		r.w.trace.mark(markTruncated)
+	case raft.LostQuorum:
+		r.w.trace.mark(markLostLeader)
+	}
 }
 
 // afterwards looks at a member after anything has happened: it may have died, it
@@ -149,6 +160,7 @@ func (r *replica) afterwards() {
 	switch {
 	case r.host == nil || r.w.failure != nil:
 	case r.machine.Disk().Down():
+		r.w.trace.mark(markOpCrash)
 		r.crash(r.downBy, "goes down")
 	case r.host.Err() != nil:
 		r.refuse(r.host.Err())
@@ -184,6 +196,11 @@ func (r *replica) refuse(err error) {
 	file, offset := damageOf(err)
 	switch {
 	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENOSPC):
+		if errors.Is(err, syscall.EIO) {
+			r.w.trace.mark(markDiskError)
+		} else {
+			r.w.trace.mark(markDiskFull)
+		}
 		r.crash(simenv.Crash(r.w.rand.Intn(2)), "ends after an error of its disk")
 	case r.flipped != nil && file == "":
 		r.w.fail("%v: damage was done to %s at %d, but the refusal names no file: %v", r, r.flipped.file, r.flipped.offset, err)
@@ -191,6 +208,7 @@ func (r *replica) refuse(err error) {
 		if clean(file) != clean(r.flipped.file) {
 			r.w.fail("%v: damage was done to %s at %d, but the refusal names %s at %d", r, r.flipped.file, r.flipped.offset, file, offset)
 		}
+		r.w.trace.mark(markDamage)
 		r.crash(simenv.ProcessCrash, "refuses damage")
 		r.unflip()
 	default:

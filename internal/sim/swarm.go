@@ -79,7 +79,7 @@ func (l loadSwarm) total() int64 {
 // drawSwarm draws a world's swarm. A profile, if given, tilts it afterwards.
 func drawSwarm(r *simenv.Rand, replicas int) swarm {
 	s := swarm{
-		storm:           between(r, time.Second, 4*time.Second),
+		storm:           between(r, time.Second, 6*time.Second),
 		election:        oneOf(r, 100*time.Millisecond, 200*time.Millisecond, 500*time.Millisecond),
 		turnCost:        oneOf(r, 10*time.Microsecond, 50*time.Microsecond, 200*time.Microsecond),
 		driftPPM:        oneOf[int64](r, 0, 100, 20_000),
@@ -122,11 +122,12 @@ func drawNetwork(r *simenv.Rand) netSwarm {
 func drawFaults(r *simenv.Rand, replicas int) faultSwarm {
 	// A kind of fault is in about half of the worlds, those that need a lone disk
 	// to be perfect in fewer.
+	rarer := oneOf[time.Duration](r, 1, 1, 3, 10)
 	sometimes := func(oneIn int64, low, high time.Duration) time.Duration {
 		if !r.OneIn(oneIn) {
 			return 0
 		}
-		return between(r, low, high)
+		return rarer * between(r, low, high)
 	}
 	f := faultSwarm{
 		crash:      sometimes(2, 100*time.Millisecond, 2*time.Second),
@@ -157,7 +158,7 @@ func drawLoad(r *simenv.Rand) loadSwarm {
 	some := func() int64 { return oneOf[int64](r, 0, 1, 1, 4) }
 	return loadSwarm{
 		clients: int(1 + r.Int64N(8)),
-		calls:   100 + r.Int64N(900),
+		calls:   100 + r.Int64N(1200),
 		burst:   oneOf[int64](r, 1, 4, 20),
 		keys:    1 + r.Int64N(8),
 		values:  oneOf[int64](r, 8, 100, 2000),

@@ -17,6 +17,41 @@ type trace struct {
 	telling bool
 	lines   []string // the last keptLines, as a ring
 	told    int
+	// marks counts the rare things that were reached (see Marks).
+	marks map[string]uint64
+}
+
+// Marks are the rare things that many worlds together must reach: a simulator
+// that never loads a snapshot says nothing about snapshots. A test asserts them.
+var Marks = []string{
+	markSnapshot, markTruncated, markDamage, markDamagedLog, markDiskError, markDiskFull, markOpCrash, markStartCrash,
+	markAudit, markTimeout, markTooMany, markUnknownApplied, markLostLeader, markCompactedRead, markPowerAll,
+}
+
+const (
+	markSnapshot       = "a snapshot was loaded"
+	markTruncated      = "a log was truncated"
+	markDamage         = "damage was refused by name"
+	markDamagedLog     = "a member lived on with a damaged log"
+	markDiskError      = "a disk error ended a member"
+	markDiskFull       = "a full disk ended a member"
+	markOpCrash        = "a member went down in the middle of an operation"
+	markStartCrash     = "a member went down while it started"
+	markAudit          = "a promise was audited"
+	markTimeout        = "a call timed out"
+	markTooMany        = "a call was refused: too many"
+	markUnknownApplied = "a write without an answer was applied"
+	markLostLeader     = "a leader stepped down for want of a quorum"
+	markCompactedRead  = "a read met a compaction"
+	markPowerAll       = "all members lost their power at once"
+)
+
+// mark takes note of something rare. It is not part of the hash.
+func (t *trace) mark(name string) {
+	if t.marks == nil {
+		t.marks = map[string]uint64{}
+	}
+	t.marks[name]++
 }
 
 // keptLines is how much of a story is kept: its tail matters.

@@ -18,6 +18,7 @@ func (w *world) settle() {
 	w.faults.end()
 	w.converge()
 	if w.failure == nil && w.rand.OneIn(2) {
+		w.trace.mark(markPowerAll)
 		for _, r := range w.replicas {
 			r.crash(simenv.PowerCrash, "loses power with all others")
 			r.startAt = w.env.Now()
@@ -105,6 +106,11 @@ func (w *world) judge() {
 		return
 	}
 	all := w.history.resolved(w.ledger)
+	for _, op := range all {
+		if op.Return == linear.Forever && op.Place != 0 {
+			w.trace.mark(markUnknownApplied)
+		}
+	}
 	if _, err := linear.CheckOrder(all); err != nil {
 		w.fail("not linearizable: %v", err)
 		return
