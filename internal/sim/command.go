@@ -20,6 +20,7 @@ func Main(args []string, out io.Writer) int {
 	count := flags.Uint64("count", 100, "how many `worlds`, of seeds one after the other")
 	replicas := flags.Int("replicas", 0, "1 or 3 `members`; 0 runs each seed as both")
 	planted := flags.String("defect", "", "plant a deliberate `mistake` (needs the build tag defects)")
+	tilt := flags.String("tilt", "", "make the situation common that this `mistake` needs, without planting it")
 	verbose := flags.Bool("verbose", false, "say what every world came to, and tell the story of a single one")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -36,6 +37,13 @@ func Main(args []string, out io.Writer) int {
 			return 2
 		}
 		o.Profile = profiles[d].tilt
+	} else if *tilt != "" {
+		d, err := defectNamed(*tilt)
+		if err != nil {
+			fmt.Fprintln(out, "simulate:", err)
+			return 2
+		}
+		o.Profile = profiles[d].tilt
 	}
 	sizes := []int{*replicas}
 	if *replicas == 0 {
@@ -43,7 +51,7 @@ func Main(args []string, out io.Writer) int {
 	}
 	for _, size := range sizes {
 		o.Replicas = size
-		if !campaign(o, *count, *verbose, *planted, out) {
+		if !campaign(o, *count, *verbose, how(*planted, *tilt), out) {
 			return 1
 		}
 	}
@@ -51,7 +59,7 @@ func Main(args []string, out io.Writer) int {
 }
 
 // campaign runs the worlds of one size and says whether all of them passed.
-func campaign(o Options, count uint64, verbose bool, planted string, out io.Writer) bool {
+func campaign(o Options, count uint64, verbose bool, how string, out io.Writer) bool {
 	var done, calls, commands uint64
 	var failed *Report
 	marks := map[string]uint64{}
@@ -92,17 +100,24 @@ func campaign(o Options, count uint64, verbose bool, planted string, out io.Writ
 	if told.Hash != failed.Hash {
 		fmt.Fprintf(out, "AND its second run went another way: hash %016x, then %016x\n", failed.Hash, told.Hash)
 	}
-	fmt.Fprintf(out, "To see it again:\n\n\t%s\n", failed.replay(planted))
+	fmt.Fprintf(out, "To see it again:\n\n\t%s\n", failed.replay(how))
 	return false
 }
 
-// replay is the command that runs the world again.
-func (r Report) replay(planted string) string {
-	command := "go run ./cmd/simulate"
-	if planted != "" {
-		command = "go run -tags defects ./cmd/simulate --defect " + planted
+// how is the beginning of the command that runs a world again.
+func how(planted, tilt string) string {
+	switch {
+	case planted != "":
+		return "go run -tags defects ./cmd/simulate --defect " + planted
+	case tilt != "":
+		return "go run ./cmd/simulate --tilt " + tilt
 	}
-	return fmt.Sprintf("%s --seed %d --count 1 --replicas %d --verbose", command, r.Seed, r.Replicas)
+	return "go run ./cmd/simulate"
+}
+
+// replay is the command that runs the world again.
+func (r Report) replay(how string) string {
+	return fmt.Sprintf("%s --seed %d --count 1 --replicas %d --verbose", how, r.Seed, r.Replicas)
 }
 
 // defectNamed finds a defect by its name.

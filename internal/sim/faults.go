@@ -111,6 +111,15 @@ func (f *faults) duringStart(r *replica) {
 	r.machine.Disk().CrashAfter(1 + uint64(f.rand.Int64N(20)))
 }
 
+// loaded lets some members go down when the state of a snapshot is in place and
+// the log may not yet know.
+func (f *faults) loaded(r *replica) {
+	if !f.w.calm && f.chance(f.w.swarm.faults.midload) {
+		r.downBy = simenv.Crash(f.rand.Intn(2))
+		r.machine.Disk().CrashAfter(1 + uint64(f.rand.Int64N(6)))
+	}
+}
+
 // target picks the member that a fault hits.
 func (f *faults) target() *replica {
 	if f.chance(f.w.swarm.faults.aim) {

@@ -87,6 +87,7 @@ func (o *observed) Load(at raft.Position, next func() (chunk []byte, ok bool)) e
 	r, w := o.r, o.r.w
 	w.trace.tell(w.env.Now(), "%v loads a snapshot at %v", r, at)
 	w.trace.mark(markSnapshot)
+	w.faults.loaded(r)
 	r.applied = at.Index
 	w.check(r, r.judgeStart())
 	o.hash()

@@ -83,16 +83,15 @@ func halfReplicating(s *swarm) {
 }
 
 // forking: leaders that were cut off with much in their logs are sent snapshots,
-// and die while their disks hang.
+// and go down when these are in place.
 func forking(s *swarm) {
 	changingLeaders(s)
 	s.faults = faultSwarm{
-		slowSync: 200 * time.Millisecond, slowFor: 300 * time.Millisecond, part: 200 * time.Millisecond,
-		partFor: 400 * time.Millisecond, aim: 800, crash: 200 * time.Millisecond, opCrash: 300 * time.Millisecond,
-		outage: 20 * time.Millisecond,
+		part: 150 * time.Millisecond, partFor: 300 * time.Millisecond, aim: 900, midload: 900, outage: 20 * time.Millisecond,
 	}
-	s.batchBytes, s.flushBytes, s.memtableBytes, s.retainBytes = 1, 1, 256, 1
-	s.load.clients, s.load.timeout, s.load.values = 24, 300*time.Millisecond, 8
+	s.network.losePermille, s.network.slowPermille, s.disk.SyncMax = 0, 0, 2*time.Millisecond
+	s.batchBytes, s.flushBytes, s.memtableBytes, s.retainBytes, s.waitingCommands = 1, 1, 256, 1, 0
+	s.load = loadSwarm{clients: 24, calls: 2000, burst: 4, keys: 4, values: 8, timeout: 300 * time.Millisecond, registers: 1}
 }
 
 // parting: members are cut off and go on believing.

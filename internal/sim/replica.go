@@ -111,6 +111,12 @@ func (r *replica) open() error {
 		return err
 	}
 	r.log, r.state, r.applied = log, machine, machine.Mark().Index
+	for _, g := range log.Groups() {
+		at := machine.Mark()
+		if g.Start.Base.Index <= at.Index && at.Index <= g.Start.Last && termAt(g.Start, at.Index) != at.Term {
+			r.w.trace.mark(markForked)
+		}
+	}
 	if err := r.judgeStart(); err != nil {
 		r.w.fail("%v: after its start: %v", r, err)
 	}

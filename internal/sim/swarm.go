@@ -56,6 +56,7 @@ type faultSwarm struct {
 	slowFor    time.Duration
 	aim        int64 // permille of faults that hit a leader, if there is one
 	coup       int64 // permille of new leaders that are struck at once
+	midload    int64 // permille of snapshots whose receiver goes down right after
 	doublePerm int64 // permille of process crashes soon followed by a power crash
 }
 
@@ -146,6 +147,7 @@ func drawFaults(r *simenv.Rand, replicas int) faultSwarm {
 		slowFor:    oneOf(r, 20*time.Millisecond, 200*time.Millisecond, 800*time.Millisecond),
 		aim:        oneOf[int64](r, 0, 0, 700),
 		coup:       oneOf[int64](r, 0, 0, 0, 300),
+		midload:    oneOf[int64](r, 0, 500),
 		doublePerm: oneOf[int64](r, 0, 300, 800),
 	}
 	if replicas > 1 {
