@@ -31,6 +31,7 @@ type Group struct {
 	lastDone atomic.Uint64 // the applied index, visible to readers
 	backlog  atomic.Int64  // bytes handed to the applier and not yet applied
 	alone    atomic.Bool   // this replica is the only voter
+	damaged  atomic.Bool   // neither votes nor stands (rule 5)
 
 	// mu guards the node and now: the stepper holds it while it steps this group,
 	// Status and Transfer for a moment.

@@ -24,6 +24,8 @@ const pinnedFor = 10 * time.Minute
 // durable mark looked at, again.
 const flushShare = 16
 
+func share(limit int64) int64 { return max(1, limit/flushShare) }
+
 // retention is what the persister knows of the need for one group's log.
 type retention struct {
 	lastNumber uint64
@@ -62,7 +64,7 @@ func (p *persister) weigh(now env.Instant) {
 	limit := p.h.opts.Limits.FlushBytes
 	for _, g := range p.h.groups {
 		l := &g.log
-		if l.unweighed < limit/flushShare || l.asked {
+		if l.unweighed < share(limit) || l.asked {
 			continue
 		}
 		l.unweighed = 0
@@ -84,7 +86,9 @@ func (p *persister) retain(now env.Instant) (worked bool) {
 	log := p.h.opts.Log
 	for _, g := range p.h.groups {
 		l := &g.log
-		if l.didMove {
+		// The log of a damaged replica is what remembers the damage: it stays until
+		// the replica has healed, whatever the store has (rule 5).
+		if l.didMove && !g.damaged.Load() {
 			l.didMove, worked = false, true
 			if log.BytesAfter(g.id, l.durable) == 0 {
 				l.pinned = env.Never
@@ -160,7 +164,7 @@ func (a *applier) startFlush(g *Group, now env.Instant) {
 func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
 	f := &g.apply.flushing
 	due := f.busy && f.look <= now
-	if !due && f.unseen < a.h.opts.Limits.FlushBytes/flushShare {
+	if !due && f.unseen < share(a.h.opts.Limits.FlushBytes) {
 		return false
 	}
 	f.unseen = 0

@@ -153,6 +153,54 @@ func TestADamagedReplicaOfThreeComesBack(t *testing.T) {
 	w.check()
 }
 
+// Damage is not forgotten by another crash, although the store has all that is left
+// of the log: the log is not trimmed before the replica has healed.
+func TestDamageIsRememberedUntilItIsHealed(t *testing.T) {
+	w, m := stopped(t, 3)
+	w.limits.FlushBytes, w.limits.RetainBytes = 1, 1
+	disk := m.machine.Disk()
+	for _, f := range disk.Files() {
+		if err := disk.Flip(f, 10*4096+100, 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, o := range w.members {
+		if o != m && !o.start() {
+			t.Fatal(o.openErr)
+		}
+	}
+	// It hears of new terms, which it notes in its log, but gets no entries.
+	w.onSend = func(e *Envelope) bool { return e.To == m.id && e.weight() > envelopeWeight }
+	for range 4 {
+		if !m.start() {
+			t.Fatal(m.openErr)
+		}
+		s := m.group.Status()
+		if !s.Damaged || s.Last.Index < 3 {
+			t.Fatalf("%+v", s)
+		}
+		leader := w.untilLed()
+		if leader.group.Transfer(0) == nil {
+			leader.poke()
+		}
+		w.run(3 * time.Second)
+		m.crash(simenv.PowerCrash)
+		// The next run begins with a state that is as far as its log.
+		m.saved = savedState{s.Last, w.replayed(s.Last.Index)}
+	}
+	w.onSend = nil
+	m.start()
+	leader := w.untilLed()
+	if err := leader.group.Transfer(0); err != nil {
+		t.Fatal(err)
+	}
+	leader.poke()
+	w.until(20*time.Second, "the replica to heal", func() bool { return !m.group.Status().Damaged })
+	w.result(m.put(0))
+	w.converge()
+	w.check()
+}
+
 // A crash between the installation of a snapshot and the reset of the log leaves
 // a log that knows nothing of the state's mark: it is discarded (rule 12).
 func TestALogThatForkedIsRestartedAtTheMark(t *testing.T) {

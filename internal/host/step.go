@@ -279,6 +279,9 @@ func (s *stepper) note(g *Group, e raft.Event) {
 		g.leader.Store(uint64(e.Member))
 	case raft.ConfChanged:
 		g.setAlone(g.node.Status().Conf)
+	case raft.Healed:
+		g.damaged.Store(false)
+		s.h.mark(persistStage) // its log may go now
 	default:
 	}
 	s.events = append(s.events, groupEvent{g.id, e})
