@@ -22,6 +22,10 @@ type Limits struct {
 // the sender of a command a little too large reads etcd's own refusal.
 const grpcOverhead = 512 << 10
 
+// streamWorkers goroutines serve calls one after the other; calls beyond as many
+// at once get a goroutine of their own.
+const streamWorkers = 1024
+
 // NewServer makes the gRPC server with the checks that run before every method.
 func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *grpc.Server {
 	return grpc.NewServer(
@@ -30,6 +34,8 @@ func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.Str
 		grpc.MaxConcurrentStreams(limits.MaxConcurrentStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: limits.PingMinimum}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.PingInterval, Timeout: limits.PingTimeout}),
+		// A put waits for a sync with a grown stack: goroutines that stay keep theirs.
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.UnaryInterceptor(unary),
 		grpc.StreamInterceptor(stream),
 	)
