@@ -32,7 +32,7 @@ func (h *Host) Open(group id.Group, machine Machine, conf raft.Conf) (*Group, er
 	g := &Group{h: h, id: group, machine: machine}
 	g.pending.init()
 	g.reads.init()
-	start, err := h.recover(group, machine.Mark(), conf)
+	start, err := h.recover(group, machine, conf)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,8 @@ func (h *Host) bear(g *Group, start raft.Start) {
 
 // recover returns what the log knows of a group, reconciled with the state's mark
 // (rule 12), or makes the group.
-func (h *Host) recover(group id.Group, mark raft.Position, conf raft.Conf) (raft.Start, error) {
+func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf) (raft.Start, error) {
+	mark := machine.Mark()
 	var start raft.Start
 	known := false
 	for _, r := range h.opts.Log.Groups() {
@@ -115,7 +116,8 @@ func (h *Host) recover(group id.Group, mark raft.Position, conf raft.Conf) (raft
 	if fit == fits {
 		return start, nil
 	}
-	if fit != forked {
+	snapshots, ok := machine.(Snapshots)
+	if unaware := fit == forked || fit == short && ok && snapshots.Loaded(); !unaware {
 		// What is missing was promised: it is before the mark, or just after it.
 		if alone {
 			return raft.Start{}, &LostLogError{Group: group, Mark: mark, First: start.Base.Index + 1, Last: start.Last, Reason: fit.String()}
@@ -135,8 +137,9 @@ const (
 	// forked: the log has another entry at the mark: a crash came between a
 	// snapshot's installation and the reset of the log (rule 21).
 	forked
-	// short: the log ends before the mark. Only what is durable in the log is
-	// applied, so either of the two cases of a crash and of a loss did it.
+	// short: the log ends before the mark. If a snapshot brought the mark, the log
+	// had not heard of it. Else it has lost something: only what is durable in the
+	// log is applied.
 	short
 	// late: the log begins after the mark.
 	late

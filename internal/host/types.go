@@ -39,6 +39,9 @@ type Snapshots interface {
 	// Load replaces the state by a received snapshot and its mark, in one atomic,
 	// durable step. next yields the chunks in order.
 	Load(at raft.Position, next func() (chunk []byte, ok bool)) error
+	// Loaded says whether the mark is that of a loaded snapshot: nothing was applied
+	// since. It is as durable as the mark.
+	Loaded() bool
 }
 
 // Frozen is a state saved at its mark, read in chunks elsewhere than in a turn.

@@ -79,6 +79,8 @@ type member struct {
 type savedState struct {
 	mark raft.Position
 	data map[string]string
+	// loaded: a snapshot brought the mark.
+	loaded bool
 }
 
 func newWorld(t testing.TB, seed uint64, members int) *world {
@@ -122,7 +124,7 @@ func (m *member) start() bool {
 	m.host = New(Options{Member: m.id, Clock: outside.Clock, Rand: outside.Rand, Tasks: outside.Tasks, Log: store, Transport: m,
 		Election: time.Second, Heartbeat: 100 * time.Millisecond, Limits: m.w.limits,
 		Events: func(_ id.Group, e raft.Event) { m.w.tell(m, e) }})
-	m.state = &register{m: m, mark: m.saved.mark, data: maps.Clone(m.saved.data)}
+	m.state = &register{m: m, mark: m.saved.mark, data: maps.Clone(m.saved.data), loaded: m.saved.loaded}
 	var machine Machine = m.state
 	if !m.w.noSaves {
 		machine = savingRegister{m.state}
@@ -465,13 +467,15 @@ type register struct {
 	fails error
 	sizes []int // commands per entry, for tests of batches
 	loads int   // snapshots loaded
+	// loaded: the mark is that of a snapshot.
+	loaded bool
 }
 
 func (r *register) Mark() raft.Position             { return r.mark }
 func (r *register) Durable() (raft.Position, error) { return r.m.saved.mark, nil }
 
 func (r *register) StartFlush() error {
-	r.flushed = &savedState{r.mark, maps.Clone(r.data)}
+	r.flushed = &savedState{r.mark, maps.Clone(r.data), r.loaded}
 	r.turns = 3
 	return nil
 }
@@ -495,7 +499,7 @@ func (r *register) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 		if e.Index != r.mark.Index+1 {
 			return nil, fmt.Errorf("entry %d after mark %d", e.Index, r.mark.Index)
 		}
-		r.mark = raft.Position{Index: e.Index, Term: e.Term}
+		r.mark, r.loaded = raft.Position{Index: e.Index, Term: e.Term}, false
 		first := r.m.w.noteEntry(r.m, e)
 		if e.Kind != raft.Batch {
 			continue
@@ -545,9 +549,12 @@ func (r savingRegister) Freeze() (Frozen, error) {
 	return f, nil
 }
 
+func (r savingRegister) Loaded() bool { return r.loaded }
+
 func (r savingRegister) Load(at raft.Position, next func() ([]byte, bool)) error {
 	r.mark, r.data, r.flushed = at, map[string]string{}, nil
 	r.loads++
+	r.loaded = true
 	for {
 		chunk, ok := next()
 		if !ok {
@@ -557,7 +564,7 @@ func (r savingRegister) Load(at raft.Position, next func() ([]byte, bool)) error
 			r.data[k] = v
 		}
 	}
-	r.m.saved = savedState{at, maps.Clone(r.data)}
+	r.m.saved = savedState{at, maps.Clone(r.data), true}
 	return nil
 }
 
