@@ -85,6 +85,8 @@ type history struct {
 	// maxGroups bounds the groups, valueBytes their values.
 	maxGroups, valueBytes int
 	died                  bool
+	// damaged: the log was found damaged once, and may say so until it is trimmed.
+	damaged bool
 }
 
 func newHistory(t failer, m *machine, seed uint64) *history {
@@ -107,7 +109,7 @@ func (h *history) open() bool {
 		h.t.Fatalf("open: %v", err)
 	}
 	h.s = s
-	if d := s.Damage(); d != nil {
+	if d := s.Damage(); d != nil && !h.damaged {
 		h.t.Fatalf("a crash was taken for damage: %v", d)
 	}
 	var why string
@@ -138,7 +140,8 @@ func (h *history) differs(state map[id.Group]naiveLog) string {
 		if base < want.base.Index || base > max(want.base.Index, h.trims[g.Group]) || base > want.last() {
 			return fmt.Sprintf("group %d begins behind %d, needed from %d", g.Group, base, h.trims[g.Group])
 		}
-		if start := want.start(base); !reflect.DeepEqual(g.Start, start) {
+		start := want.start(base)
+		if start.Damaged = h.s.Damage() != nil; !reflect.DeepEqual(g.Start, start) {
 			return fmt.Sprintf("group %d: %+v, want %+v", g.Group, g.Start, start)
 		}
 		if why := h.reads(g.Group, &want, base); why != "" {

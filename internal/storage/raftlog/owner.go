@@ -75,7 +75,12 @@ func (o *owner) Restore(data []byte, lost bool) error {
 		g := s.groups[from.id]
 		switch {
 		case g == nil && lost:
-			g = &group{id: from.id, hard: from.hard, confs: from.confs}
+			// All that its log had is lost: of its configurations the latest stands
+			// in for the first.
+			g = &group{id: from.id, hard: from.hard}
+			if n := len(from.confs); n > 0 {
+				g.confs = []confAt{{0, from.confs[n-1].conf}}
+			}
 			s.insert(g)
 		case g == nil:
 			g = &group{id: from.id, hard: from.hard, last: from.last, confs: from.confs}

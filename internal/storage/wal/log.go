@@ -297,6 +297,12 @@ func (l *Log) liveVoids(to uint64) []void {
 // Release says that the owner needs no segment below low; it never goes down.
 // They are dropped once a synced frame says so, too.
 func (l *Log) Release(low uint64) {
+	for _, v := range l.voids {
+		// The summaries within a void tell what is lost: no recovery may begin there.
+		if low > v.from && (v.to == 0 || low < v.to) {
+			low = v.from
+		}
+	}
 	if low > l.low && low <= l.number {
 		l.low = low
 	}

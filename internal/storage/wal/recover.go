@@ -91,9 +91,10 @@ type recovery struct {
 	spares []spare
 	// newest is the last file with a good header, or nil.
 	newest *found
-	// newestDamage is what is behind the good frames of newest, if that is damage. A
-	// frame there may have given up segments that look needed without it.
-	newestDamage *Damage
+	// newestTail is what is behind its good frames. newestDamaged: that, or the
+	// header of a file behind it, is damaged, and what it said of low is not known.
+	newestTail    *judgement
+	newestDamaged bool
 	// expect is the sequence of the next frame; highest the highest one seen.
 	expect, highest uint64
 	lost            bool // damage was passed: what comes is handed over as lost
@@ -181,15 +182,14 @@ func (r *recovery) findNewest() error {
 		if err != nil {
 			return err
 		}
-		j, err := r.judge(f, end)
-		if err != nil {
+		if r.newestTail, err = r.judge(f, end); err != nil {
 			return err
 		}
-		if v, offset, reason := j.verdict(); v == corrupt {
-			r.newestDamage = &Damage{File: f.path, Offset: offset, Reason: reason}
-		}
+		v, _, _ := r.newestTail.verdict()
+		r.newestDamaged = v == corrupt
 	}
 	last := len(r.files) - 1
+	r.newestDamaged = r.newestDamaged || last >= 0 && r.files[last].state == bad
 	if last < 0 || r.files[last].state != unborn || r.newest != nil && r.newest.number+1 != r.files[last].number {
 		return nil
 	}
@@ -198,7 +198,7 @@ func (r *recovery) findNewest() error {
 		return err
 	}
 	if used {
-		r.files[last].state = bad
+		r.files[last].state, r.newestDamaged = bad, true
 		return nil
 	}
 	l.number--

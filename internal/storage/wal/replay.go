@@ -14,7 +14,11 @@ func (r *recovery) replay() error {
 	if r.newest == nil && len(r.files) > 0 { // nothing tells where the log began
 		l.low = r.files[0].number
 	}
-	c := cursor{want: l.low}
+	c := cursor{}
+	if r.newestDamaged && r.files[0].number > l.low {
+		r.beginLater(&c)
+	}
+	c.want = l.low
 	for c.at < len(r.files) {
 		f := r.files[c.at]
 		var err error
@@ -24,9 +28,6 @@ func (r *recovery) replay() error {
 			c.at++
 		case r.jump(&c, c.want, 0):
 		case f.number != c.want:
-			if d := r.newestDamage; d != nil {
-				r.report(d.File, d.Offset, d.Reason)
-			}
 			path := r.fs.PathJoin(l.options.Dir, fileName(c.want, segmentSuffix))
 			r.spoil(c.want, 0, path, 0, "a segment is missing")
 		case f.state != good:
@@ -42,6 +43,22 @@ func (r *recovery) replay() error {
 	}
 	l.follows = r.expect - 1
 	return nil
+}
+
+// beginLater sets low to where the log must have begun when the end of the newest
+// segment was still whole: the frames that said that the segments before its first
+// file are not needed are among the damaged ones.
+func (r *recovery) beginLater(c *cursor) {
+	l := r.log
+	l.low = r.files[0].number
+	for _, v := range l.voids {
+		if v.from < l.low && l.low < v.to { // see Release: the rest of a void goes as a whole
+			l.low = v.to
+		}
+	}
+	for c.at < len(r.files) && r.files[c.at].number < l.low {
+		c.at++
+	}
 }
 
 // cursor is the place that replay has reached: file number at of the list, which
@@ -133,9 +150,12 @@ func (r *recovery) apply(f *found, block uint32, payload []byte, lost bool) erro
 // tail decides what the newest segment has behind its last good frame.
 func (r *recovery) tail(f *found, end uint32) error {
 	l := r.log
-	j, err := r.judge(f, end)
-	if err != nil {
-		return err
+	j := r.newestTail
+	if f != r.newest || j.start != end || j.seq != r.expect { // a void, or a refused frame
+		var err error
+		if j, err = r.judge(f, end); err != nil {
+			return err
+		}
 	}
 	r.highest = max(r.highest, j.highest)
 	switch v, offset, reason := j.verdict(); v {
