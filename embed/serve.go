@@ -77,6 +77,10 @@ func (s *Server) serve() {
 	web := http.NewServeMux()
 	ops.Register(web, operator{s})
 	for _, bound := range s.listeners.clients {
+		if len(s.listeners.clientHTTP) > 0 { // HTTP has listeners of its own
+			s.goServe(bound, func() error { return s.grpc.Serve(bound) })
+			continue
+		}
 		h2, h1 := rpc.Split(bound)
 		s.goServe(bound, func() error { return s.grpc.Serve(h2) })
 		s.serveHTTP(h1, web)

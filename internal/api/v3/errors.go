@@ -37,6 +37,9 @@ var wire = []struct {
 	{host.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
 	// Quirk (a) of spec 1.3: the reference sends this one as Unknown.
 	{host.ErrTooManyRequests, status.Error(codes.Unknown, "etcdserver: too many requests")},
+	{engine.ErrIterators, status.Error(codes.Unknown, "etcdserver: too many requests")},
+	// A snapshot was installed under the read: it may be asked again.
+	{mvcc.ErrReplaced, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
 	// Quirk of spec 1.5: a request for which no leader came ends plainly.
 	{host.ErrNoLeader, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
 	{context.DeadlineExceeded, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
