@@ -94,7 +94,8 @@ var errVoid = errors.New("a void begins here")
 // segment replays one sound segment.
 func (r *recovery) segment(f *found, c *cursor) error {
 	if !r.restored || c.jumped {
-		err := r.log.owner.Restore(f.header.summary, c.jumped)
+		// Behind a void that nothing precedes, the summary is where the log begins.
+		err := r.log.owner.Restore(f.header.summary, c.jumped && r.restored)
 		r.restored = true
 		if err != nil {
 			r.spoil(f.number, 0, f.path, 0, err.Error())
