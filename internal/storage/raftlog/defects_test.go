@@ -25,7 +25,7 @@ func TestEveryDefectIsFound(t *testing.T) {
 		defect.Defect
 		seeds uint64
 	}{
-		{defect.RecoverWithoutSync, 40},
+		{defect.RecoverWithoutSync, 200},
 		{defect.NoDirectorySync, 40},
 		{defect.TornTakenForCorrupt, 20},
 	} {
