@@ -45,7 +45,7 @@ func (m *Machine) Freeze() (Frozen, error) {
 		return nil, err
 	}
 	// The mark inside the checkpoint is the position of the snapshot (rule 21).
-	at, err := readMark(from.Get, m.markKey)
+	at, _, err := readMark(from.Get, m.markKey)
 	if err != nil {
 		from.Close()
 		return nil, err

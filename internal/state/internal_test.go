@@ -55,10 +55,10 @@ func FuzzChunk(f *testing.F) {
 }
 
 func FuzzMark(f *testing.F) {
-	f.Add(appendMark(nil, raft.Position{Index: 7, Term: 2}))
+	f.Add(appendMark(nil, raft.Position{Index: 7, Term: 2}, true))
 	f.Fuzz(func(t *testing.T, row []byte) {
-		at, err := decodeMark(row)
-		if err == nil && string(appendMark(nil, at)) != string(row) {
+		at, loaded, err := decodeMark(row)
+		if err == nil && string(appendMark(nil, at, loaded)) != string(row) {
 			t.Fatalf("read %v from %x", at, row)
 		}
 	})

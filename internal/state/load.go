@@ -25,7 +25,7 @@ func (m *Machine) Load(at raft.Position, next func() (chunk []byte, ok bool)) er
 	m.loads++
 	m.close()
 	low, high := keys.AppendGroupStart(nil, m.group), keys.AppendGroupEnd(nil, m.group)
-	if err := m.db.Install(low, high, rowsOf(chunks)); err != nil {
+	if err := m.db.Install(low, high, rowsOf(chunks, m.markKey)); err != nil {
 		m.failed = err
 		return err
 	}
@@ -79,7 +79,7 @@ func gather(group id.Group, at raft.Position, markKey []byte, next func() ([]byt
 			}
 			before = r.key
 			if keys.Equal(r.key, markKey) {
-				mark, err := decodeMark(r.value)
+				mark, _, err := decodeMark(r.value)
 				if err != nil || mark != at {
 					return nil, damagedSnapshot("its mark is not %v", at)
 				}
@@ -97,8 +97,9 @@ func gather(group id.Group, at raft.Position, markKey []byte, next func() ([]byt
 	return chunks, nil
 }
 
-// rowsOf yields the rows of checked chunks.
-func rowsOf(chunks []*chunk) func() (key, value []byte, ok bool) {
+// rowsOf yields the rows of checked chunks, with a mark that says that it was
+// loaded.
+func rowsOf(chunks []*chunk, markKey []byte) func() (key, value []byte, ok bool) {
 	at := 0
 	return func() (key, value []byte, ok bool) {
 		for len(chunks) > 0 && at == len(chunks[0].rows) {
@@ -109,6 +110,9 @@ func rowsOf(chunks []*chunk) func() (key, value []byte, ok bool) {
 		}
 		r := chunks[0].rows[at]
 		at++
+		if keys.Equal(r.key, markKey) {
+			return r.key, appendMark(nil, chunks[0].at, true), true
+		}
 		return r.key, r.value, true
 	}
 }

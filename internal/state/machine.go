@@ -37,6 +37,7 @@ type Machine struct {
 	saves int
 
 	mark    raft.Position
+	loaded  bool // the mark is that of a loaded snapshot
 	store   *mvcc.Store
 	members member.Table
 	batch   engine.Batch
@@ -72,7 +73,7 @@ func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
 
 // reload reads mark and members.
 func (m *Machine) reload() (err error) {
-	if m.mark, err = readMark(m.db.Get, m.markKey); err != nil {
+	if m.mark, m.loaded, err = readMark(m.db.Get, m.markKey); err != nil {
 		return err
 	}
 	if m.members, err = member.Load(m.group, m.db); err != nil {
@@ -82,36 +83,40 @@ func (m *Machine) reload() (err error) {
 	return nil
 }
 
-// The row of the applied mark: format, index, term.
+// The row of the applied mark: format, index, term, 1 if a snapshot brought it.
 const (
 	rowMark    = "mark"
 	markFormat = 1
-	markBytes  = 17
+	markBytes  = 18
 )
 
-func appendMark(dst []byte, at raft.Position) []byte {
+func appendMark(dst []byte, at raft.Position, loaded bool) []byte {
 	dst = append(dst, markFormat)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(at.Index))
-	return binary.LittleEndian.AppendUint64(dst, uint64(at.Term))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(at.Term))
+	if loaded {
+		return append(dst, 1)
+	}
+	return append(dst, 0)
 }
 
-func decodeMark(row []byte) (raft.Position, error) {
-	if len(row) != markBytes || row[0] != markFormat {
-		return raft.Position{}, &mvcc.DamageError{Row: rowMark, Err: fmt.Errorf("not a mark: %x", row)}
+func decodeMark(row []byte) (at raft.Position, loaded bool, err error) {
+	if len(row) != markBytes || row[0] != markFormat || row[17] > 1 {
+		return raft.Position{}, false, &mvcc.DamageError{Row: rowMark, Err: fmt.Errorf("not a mark: %x", row)}
 	}
 	return raft.Position{
 		Index: id.Index(binary.LittleEndian.Uint64(row[1:])),
 		Term:  id.Term(binary.LittleEndian.Uint64(row[9:])),
-	}, nil
+	}, row[17] == 1, nil
 }
 
-func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (raft.Position, error) {
+func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (at raft.Position, loaded bool, err error) {
 	row, err := get(key, nil)
 	switch {
 	case errors.Is(err, engine.ErrNotFound):
-		return raft.Position{}, nil
+		return raft.Position{}, false, nil
 	case err != nil:
-		return raft.Position{}, &mvcc.DamageError{Row: rowMark, Err: err}
+		return raft.Position{}, false, &mvcc.DamageError{Row: rowMark, Err: err}
 	}
 	return decodeMark(row)
 }
@@ -119,9 +124,18 @@ func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (raft.Posit
 // Mark is the position up to which the state has applied.
 func (m *Machine) Mark() raft.Position { return m.mark }
 
+// Loaded says whether a snapshot brought the mark and nothing was applied since.
+// It is stored with the mark: after a crash between the loading of a snapshot and
+// the reset of the log (rule 21) it tells a log that has not heard of the
+// snapshot from one that has lost entries.
+func (m *Machine) Loaded() bool { return m.loaded }
+
 // Durable is the mark in the part of the store that survives a power loss.
 // Errors: *mvcc.DamageError.
-func (m *Machine) Durable() (raft.Position, error) { return readMark(m.db.Durable, m.markKey) }
+func (m *Machine) Durable() (raft.Position, error) {
+	at, _, err := readMark(m.db.Durable, m.markKey)
+	return at, err
+}
 
 // StartFlush begins to make everything applied durable. Errors: those of
 // engine.Writer.
@@ -173,7 +187,7 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	if err := m.store.Finish(); err != nil {
 		return nil, err
 	}
-	m.mark = mark
+	m.mark, m.loaded = mark, false
 	if defect.On(defect.MarkOutsideBatch) {
 		m.owed = true
 	} else {
@@ -183,7 +197,7 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 }
 
 func (m *Machine) setMark() {
-	m.markRow = appendMark(m.markRow[:0], m.mark)
+	m.markRow = appendMark(m.markRow[:0], m.mark, m.loaded)
 	m.batch.Set(m.markKey, m.markRow)
 }
 

@@ -30,6 +30,7 @@ type machine interface {
 type snapshots interface {
 	Freeze() (state.Frozen, error)
 	Load(at raft.Position, next func() (chunk []byte, ok bool)) error
+	Loaded() bool
 }
 
 var (
