@@ -30,6 +30,9 @@ type group struct {
 	trim  id.Index
 	// need is the segment of the first entry after trim, 0 if there is none.
 	need uint64
+	// held keeps every segment: the log was found damaged, and nothing but the
+	// damage itself remembers that (rule 5). The first Retain ends it.
+	held bool
 	// former is, during recovery, what the summary said of entries in segments
 	// that are gone: a leader may have replaced some of them later.
 	former *former
@@ -181,6 +184,9 @@ func (g *group) trimConfs() {
 
 // needed is the segment of the first entry that somebody needs, 0 if none.
 func (g *group) needed() uint64 {
+	if g.held {
+		return 1
+	}
 	first := max(g.trim, g.base.Index) + 1
 	if first > g.last {
 		return 0

@@ -63,7 +63,7 @@ func Open(opts Options) (*Store, error) {
 	}
 	s.log = log
 	for _, g := range s.order {
-		g.former, g.placed = nil, true
+		g.former, g.placed, g.held = nil, true, log.Damage() != nil
 		g.trimConfs()
 		g.hard.Commit = min(g.hard.Commit, g.last)
 		g.stagedHard, g.stagedBase, g.stagedLast = g.hard, g.base.Index, g.last
@@ -193,11 +193,13 @@ func (s *Store) Bounds(group id.Group) Bounds {
 // store's durable state, entries from keep on are wanted by followers. Segments
 // that nobody needs are recycled or removed in later turns. It returns where the
 // group's log now begins; what it needs no more but shares a segment with what
-// others need is still there.
+// others need is still there. Of a damaged log it must not be called before the
+// replica has healed: what it lets go may be what remembers the damage.
 func (s *Store) Retain(group id.Group, durable, keep id.Index) (base raft.Position) {
 	g := s.group(group)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	g.held = false
 	if keep > 0 {
 		g.trim = max(g.trim, min(durable, keep-1, g.last))
 	}
