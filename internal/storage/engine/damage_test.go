@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvorum/kvorum/internal/env/simenv"
 	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
 // damaged lives a life, stops it cleanly and returns its disk and its content.
@@ -23,8 +24,21 @@ func damaged(t *testing.T, b body) (*simenv.Disk, model) {
 		must(t, err)
 	}
 	must(t, l.change())
+	// Enough that does not compress for tables of many blocks.
+	rows, batch := l.states[len(l.states)-1], l.db.NewBatch()
+	for i := range 150 {
+		key := keys.AppendVersion(nil, 1, fmt.Appendf(nil, "bulk%d", i), 1, 0)
+		value := make([]byte, 500)
+		for j := range value {
+			value[j] = byte(l.rand.Uint64())
+		}
+		batch.Set(key, value)
+		rows = rows.set(key, value)
+	}
+	must(t, l.db.Commit(batch))
+	batch.Close()
 	must(t, l.db.Close())
-	return l.disk, l.states[len(l.states)-1]
+	return l.disk, rows
 }
 
 // examine opens a store and reads all of it, also by a checkpoint, and says what
@@ -35,12 +49,14 @@ func examine(b body, disk *simenv.Disk, want model) error {
 		return err
 	}
 	err = sameRows(db, want)
-	for _, r := range want {
-		value, getErr := db.Get(r.key, nil)
-		if getErr == nil && string(value) != string(r.value) {
-			getErr = errDiffers
+	for i := 0; i < len(want) && err == nil; i++ {
+		var value []byte
+		if value, err = db.Get(want[i].key, nil); err == nil && string(value) != string(want[i].value) {
+			err = errDiffers
 		}
-		err = errors.Join(err, getErr)
+		if err == nil {
+			err = pointRead(db, want[i])
+		}
 	}
 	if err == nil {
 		var cp engine.Checkpoint
@@ -49,6 +65,24 @@ func examine(b body, disk *simenv.Disk, want model) error {
 		}
 	}
 	return errors.Join(err, db.Close())
+}
+
+// pointRead seeks a row as a reader of one key does, by way of the filters.
+func pointRead(db engine.DB, r row) error {
+	it, err := db.Iter(r.key, keys.AppendImmediateSuccessor(nil, r.key[:keys.Split(r.key)]))
+	if err != nil {
+		return err
+	}
+	if !it.SeekGE(r.key) {
+		if err = it.Err(); err == nil {
+			err = errDiffers
+		}
+	} else if value, valueErr := it.Value(); valueErr != nil {
+		err = valueErr
+	} else if string(value) != string(r.value) {
+		err = errDiffers
+	}
+	return errors.Join(err, it.Close())
 }
 
 // TestOneFlippedBitIsFoundAndNamed flips one bit in every part of every file of a
@@ -93,10 +127,14 @@ func TestOneFlippedBitIsFoundAndNamed(t *testing.T) {
 		for _, kind := range kinds {
 			t.Logf("%-12s %4d found and named, %4d unused", kind, found[kind], unused[kind])
 		}
-		for _, kind := range []string{"MANIFEST", "sst", "store"} {
-			if unused[kind] > found[kind] {
-				t.Errorf("%s: most flips were not noticed", kind)
+		// Of MANIFESTs the one before is kept as well, and no longer used.
+		for _, kind := range []string{"sst", "store"} {
+			if unused[kind] > 0 {
+				t.Errorf("%s: %d flips were not noticed", kind, unused[kind])
 			}
+		}
+		if unused["MANIFEST"] > found["MANIFEST"] {
+			t.Error("most flips in MANIFESTs were not noticed")
 		}
 	})
 }
