@@ -47,15 +47,19 @@ func (h *history) learn(request, response any) {
 }
 
 // resolved is the history with the fate of every unknown write learnt from the
-// ledger: it is there with its answer, or it never happened.
+// ledger: it is there with its answer, or it never happened and is left out.
 func (h *history) resolved(l *ledger) []linear.Operation {
-	all := make([]linear.Operation, len(h.calls))
+	var all []linear.Operation
 	for i, op := range h.calls {
-		if c, place := l.find(h.names[i]); op.Unknown && place != 0 {
+		if op.Unknown {
+			c, place := l.find(h.names[i])
+			if place == 0 {
+				continue
+			}
 			op.Unknown, op.Response, op.Err, op.Place = false, c.response, c.err, place
 			op.Return = linear.Forever
 		}
-		all[i] = op
+		all = append(all, op)
 	}
 	return all
 }

@@ -30,6 +30,7 @@ var profiles = map[defect.Defect]profile{
 	defect.NoDirectorySync:             {replicas: 1, within: 100, tilt: powerLoss},
 	defect.CompactLate:                 {replicas: 1, within: 50, tilt: compacting},
 	defect.ResendWithoutWindow:         {replicas: 3, within: 50, tilt: repeating},
+	defect.ApplyBeforeDurable:          {replicas: 3, within: 50, tilt: slowLeaders},
 	defect.DutyOutlivesTerm:            {replicas: 3, within: 200, tilt: dutiful},
 	defect.ServeReadAtOnce:             {replicas: 3, within: 50, tilt: parting},
 }

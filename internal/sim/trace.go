@@ -25,7 +25,7 @@ type trace struct {
 // that never loads a snapshot says nothing about snapshots. A test asserts them.
 var Marks = []string{
 	markSnapshot, markTruncated, markDamage, markDamagedLog, markDiskError, markDiskFull, markOpCrash, markStartCrash,
-	markAudit, markTimeout, markTooMany, markUnknownApplied, markLostLeader, markCompactedRead, markPowerAll, markForked,
+	markAudit, markTimeout, markTooMany, markUnknownApplied, markLostLeader, markCompactedRead, markPowerAll, markForked, markGivenUp,
 }
 
 const (
@@ -44,6 +44,7 @@ const (
 	markLostLeader     = "a leader stepped down for want of a quorum"
 	markCompactedRead  = "a read met a compaction"
 	markForked         = "a member started with a log that had another entry at the store's mark"
+	markGivenUp        = "porcupine gave up on a key"
 	markPowerAll       = "all members lost their power at once"
 )
 

@@ -27,6 +27,9 @@ func (w *world) settle() {
 	}
 }
 
+// keyPatience is how long porcupine may search for the order of one key.
+const keyPatience = 300 * time.Millisecond
+
 // calmBound is how long a healed group may take until it serves.
 func (w *world) calmBound() time.Duration { return 20*w.swarm.election + 10*time.Second }
 
@@ -115,7 +118,11 @@ func (w *world) judge() {
 		w.fail("not linearizable: %v", err)
 		return
 	}
-	if _, err := linear.CheckKeys(all, time.Second); err != nil {
+	givenUp, err := linear.CheckKeys(all, keyPatience)
+	if err != nil {
 		w.fail("%v", err)
+	}
+	if givenUp > 0 {
+		w.trace.mark(markGivenUp)
 	}
 }

@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kvorum/kvorum/internal/defect"
+)
+
+// seeds is how many worlds of each size the tests run: 200 in CI, 2,000 and more
+// by the flag or by KVORUM_SIM_SEEDS.
+var seeds = flag.Uint64("sim.seeds", envSeeds(200), "how many worlds of each size to run")
+
+func envSeeds(usual uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("KVORUM_SIM_SEEDS"), 10, 64); err == nil {
+		return n
+	}
+	return usual
+}
+
+// Worlds of both sizes keep every promise, and together they reach every rare
+// thing that the simulator is there for.
+func TestWorlds(t *testing.T) {
+	for _, size := range []int{1, 3} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			marks := map[string]uint64{}
+			Campaign(Options{Seed: 1, Replicas: size}, *seeds, func(r Report) bool {
+				for name, n := range r.Marks {
+					marks[name] += n
+				}
+				if r.Failure != nil {
+					told := Run(Options{Seed: r.Seed, Replicas: size, Tell: true})
+					t.Errorf("seed %d: %v\n\n%s\n\nagain: %s", r.Seed, r.Failure, told.Story, r.replay(how("", "")))
+				}
+				return r.Failure != nil
+			})
+			if *seeds < 200 || t.Failed() {
+				return
+			}
+			for _, name := range Marks {
+				if marks[name] == 0 && (size == 3 || !needsOthers[name]) && !veryRare[name] {
+					t.Errorf("in no world: %s", name)
+				}
+			}
+		})
+	}
+}
+
+// needsOthers are marks that a lone member cannot reach.
+var needsOthers = map[string]bool{
+	markSnapshot: true, markTruncated: true, markDamagedLog: true, markLostLeader: true, markForked: true,
+}
+
+// veryRare are marks that 200 worlds may miss.
+var veryRare = map[string]bool{markForked: true, markGivenUp: true}
+
+// The same seed is the same world, event by event, whether its story is told or
+// not; another seed is another.
+func TestSameSeedSameHash(t *testing.T) {
+	hashes := map[uint64]uint64{}
+	for _, size := range []int{1, 3} {
+		for seed := uint64(1); seed <= 12; seed++ {
+			first := Run(Options{Seed: seed, Replicas: size})
+			again := Run(Options{Seed: seed, Replicas: size, Tell: true})
+			if first.Hash != again.Hash || first.Events != again.Events {
+				t.Errorf("seed %d of %d: hash %x with %d events, then %x with %d",
+					seed, size, first.Hash, first.Events, again.Hash, again.Events)
+			}
+			if other, taken := hashes[first.Hash]; taken {
+				t.Errorf("seeds %d and %d have one hash", seed, other)
+			}
+			hashes[first.Hash] = seed
+		}
+	}
+}
+
+func TestCommandRunsAndReplays(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		says []string
+	}{
+		{"--seed 3 --count 2", 0, []string{"2 worlds of 1 members passed: seeds 3 to 4", "2 worlds of 3 members passed"}},
+		{"--seed 3 --count 1 --replicas 1 --verbose", 0, []string{"seed 3, 1 members: hash", "m1 starts, run 1", "m1 leads in term 1"}},
+		{"--replicas 2", 2, []string{"--replicas is 0, 1 or 3"}},
+		{"--tilt nothing", 2, []string{"no such defect"}},
+		{"--nonsense", 2, []string{"flag provided but not defined"}},
+	} {
+		var out bytes.Buffer
+		if code := Main(strings.Fields(c.args), &out); code != c.code {
+			t.Errorf("%s: code %d, want %d", c.args, code, c.code)
+		}
+		for _, text := range c.says {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("%s: does not say %q:\n%.2000s", c.args, text, &out)
+			}
+		}
+	}
+	if !defect.Planted {
+		var out bytes.Buffer
+		if code := Main([]string{"--defect", "ack-before-sync"}, &out); code != 2 || !strings.Contains(out.String(), "-tags defects") {
+			t.Errorf("a binary without defects: code %d, %s", code, &out)
+		}
+	}
+}
