@@ -175,12 +175,17 @@ func (l *ledger) state(index id.Index, hash uint64) error {
 	return nil
 }
 
-// log compares what a replica's log holds with what was decided: terms must agree
-// wherever both know the index.
-func (l *ledger) log(entries []raft.Entry) error {
+// log compares what a replica's log holds with what was decided: entries of one
+// index and term are the same, and up to the applied index there are no others.
+func (l *ledger) log(entries []raft.Entry, applied id.Index) error {
 	for _, e := range entries {
-		if known := l.at(e.Index); known != nil && known.term == e.Term && known.digest != digest(e.Data) {
+		known := l.at(e.Index)
+		switch {
+		case known == nil:
+		case known.term == e.Term && known.digest != digest(e.Data):
 			return fmt.Errorf("log matching: entry %d of term %d is not what was decided", e.Index, e.Term)
+		case known.term != e.Term && e.Index <= applied:
+			return fmt.Errorf("log matching: entry %d of term %d is in the log, one of term %d was applied", e.Index, e.Term, known.term)
 		}
 	}
 	return nil

@@ -52,8 +52,9 @@ func (o *observed) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 	}
 	last := entries[len(entries)-1]
 	w.auditor.applied(r, raft.Position{Index: last.Index, Term: last.Term})
-	if r.applied%hashEvery == 0 {
+	if r.applied%hashEvery == 0 && r.flipped == nil {
 		o.hash()
+		w.check(r, r.judgeLog(r.applied-min(r.applied, 2*hashEvery), r.applied))
 	}
 	return outcomes, nil
 }

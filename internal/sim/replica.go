@@ -138,6 +138,10 @@ func (r *replica) open() error {
 	if err != nil {
 		return err
 	}
+	if at := machine.Mark().Index; !log.Staged() && r.flipped == nil {
+		// The log was taken as it is: it must agree with the store (rule 12).
+		r.w.check(r, r.judgeLog(at, at))
+	}
 	r.host, r.group = h, group
 	for i, turner := range h.Stages() {
 		r.stages[i] = stage{Turner: turner, due: env.Never}
@@ -292,13 +296,19 @@ func (r *replica) judge() error {
 	if err := r.w.ledger.state(r.applied, hash); err != nil {
 		return err
 	}
+	return r.judgeLog(0, r.log.Bounds(id.DefaultGroup).Last.Index)
+}
+
+// judgeLog judges what the log holds of [low, high].
+func (r *replica) judgeLog(low, high id.Index) error {
 	bounds := r.log.Bounds(id.DefaultGroup)
-	for low := bounds.Base.Index + 1; low <= bounds.Last.Index; {
-		entries, err := r.log.Entries(id.DefaultGroup, low, bounds.Last.Index, 1<<20)
+	high = min(high, bounds.Last.Index)
+	for low = max(low, bounds.Base.Index+1); low <= high; {
+		entries, err := r.log.Entries(id.DefaultGroup, low, high, 1<<20)
 		if err != nil || len(entries) == 0 {
 			return fmt.Errorf("the log does not give entry %d: %w", low, err)
 		}
-		if err := r.w.ledger.log(entries); err != nil {
+		if err := r.w.ledger.log(entries, r.applied); err != nil {
 			return err
 		}
 		low += id.Index(len(entries))
