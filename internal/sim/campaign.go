@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"io"
 	"runtime"
 	"sync"
 )
@@ -13,6 +14,8 @@ type Options struct {
 	Replicas int
 	// Tell keeps the tail of the story; it changes nothing in the world.
 	Tell bool
+	// Out, when set, is told the whole story while it happens.
+	Out io.Writer
 	// Profile, when set, tilts what the seed drew.
 	Profile func(*swarm)
 }

@@ -29,7 +29,10 @@ func Main(args []string, out io.Writer) int {
 		fmt.Fprintln(out, "simulate: --replicas is 0, 1 or 3, and there are no arguments")
 		return 2
 	}
-	o := Options{Seed: *seed, Tell: *verbose && *count == 1}
+	o := Options{Seed: *seed}
+	if *verbose && *count == 1 {
+		o.Out = out
+	}
 	if *planted != "" {
 		d, err := plant(*planted)
 		if err != nil {
@@ -73,9 +76,6 @@ func campaign(o Options, count uint64, verbose bool, how string, out io.Writer) 
 		if verbose {
 			fmt.Fprintf(out, "seed %d, %d members: hash %016x, %d steps, %d calls, %d commands, %d starts\n",
 				r.Seed, r.Replicas, r.Hash, r.Steps, r.Calls, r.Commands, r.Starts)
-			if o.Tell {
-				fmt.Fprintln(out, r.Story)
-			}
 		}
 		if r.Failure != nil {
 			failed = &r
@@ -94,7 +94,7 @@ func campaign(o Options, count uint64, verbose bool, how string, out io.Writer) 
 		}
 		return true
 	}
-	o.Seed, o.Tell = failed.Seed, true
+	o.Seed, o.Tell, o.Out = failed.Seed, true, nil
 	told := Run(o)
 	fmt.Fprintf(out, "seed %d, %d members, FAILED %v\n\nThe end of its story:\n\n%s\n\n", failed.Seed, failed.Replicas, failed.Failure, told.Story)
 	if told.Hash != failed.Hash {

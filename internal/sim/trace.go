@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"hash/crc32"
+	"io"
 	"strings"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -15,7 +16,8 @@ type trace struct {
 	hash    uint64
 	events  uint64
 	telling bool
-	lines   []string // the last keptLines, as a ring
+	out     io.Writer // when set, is told every line
+	lines   []string  // the last keptLines, as a ring
 	told    int
 	// marks counts the rare things that were reached (see Marks).
 	marks map[string]uint64
@@ -87,10 +89,13 @@ func (t *trace) fold(kind uint64, values ...uint64) {
 
 // tell adds a line to the story.
 func (t *trace) tell(at env.Instant, format string, args ...any) {
-	if !t.telling {
+	if !t.telling && t.out == nil {
 		return
 	}
 	line := fmt.Sprintf("%12.6f  ", float64(at)/1e9) + fmt.Sprintf(format, args...)
+	if t.out != nil {
+		fmt.Fprintln(t.out, line)
+	}
 	if len(t.lines) < keptLines {
 		t.lines = append(t.lines, line)
 	} else {

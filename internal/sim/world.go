@@ -63,7 +63,7 @@ func newWorld(o Options) *world {
 		MaxWallOffset: time.Hour,
 	})
 	w.rand = w.env.Rand("schedule")
-	w.trace.telling = o.Tell
+	w.trace.telling, w.trace.out = o.Tell, o.Out
 	w.network = newNetwork(w, o.Replicas)
 	for i := range o.Replicas {
 		w.replicas = append(w.replicas, newReplica(w, i))
