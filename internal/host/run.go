@@ -218,36 +218,52 @@ func (h *Host) Run(ctx context.Context) error {
 	if err == nil {
 		err = h.Err()
 	}
+	if err == nil {
+		until := time.Now().Add(flushPatience)
+		err = h.flush(func() bool {
+			time.Sleep(flushLook)
+			return time.Now().Before(until)
+		})
+	}
 	return err
 }
 
-// How long Close waits for the machines' last flush, and how often it looks.
+// How long Run waits for the machines' last flush, and how often it looks.
 const (
 	flushPatience = 10 * time.Second
 	flushLook     = time.Millisecond
 )
 
-// Close flushes the machines, trims, closes the log. No stage runs any more. Of a
-// host that has failed nothing is flushed: what the log holds is replayed.
+// Close flushes the machines as far as that needs no waiting (Run has waited),
+// trims, closes the log. No stage runs any more. Of a host that has failed nothing
+// is flushed: what the log holds is replayed.
 func (h *Host) Close() error {
 	var errs []error
 	h.stop()
 	for _, g := range h.groups {
 		errs = append(errs, g.closeOutgoing())
-		if h.failed() {
-			continue
-		}
-		if err := g.flush(); err != nil {
-			errs = append(errs, fmt.Errorf("flush of group %d: %w", g.id, err))
-		}
+	}
+	if !h.failed() {
+		errs = append(errs, h.flush(func() bool { return false }))
 	}
 	errs = append(errs, h.opts.Log.Close())
 	return errors.Join(errs...)
 }
 
+func (h *Host) flush(wait func() bool) error {
+	var errs []error
+	for _, g := range h.groups {
+		if err := g.flush(wait); err != nil {
+			errs = append(errs, fmt.Errorf("flush of group %d: %w", g.id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // flush makes all that is applied durable and lets the log go up to there. A
-// store that does not get it done in time is no error: the log has it all.
-func (g *Group) flush() error {
+// store that does not get it done while wait is true is no error: the log has it
+// all.
+func (g *Group) flush(wait func() bool) error {
 	target := g.machine.Mark()
 	durable, err := g.machine.Durable()
 	if err != nil {
@@ -258,13 +274,13 @@ func (g *Group) flush() error {
 			return err
 		}
 	}
-	for until := time.Now().Add(flushPatience); durable.Index < target.Index && time.Now().Before(until); {
+	for durable.Index < target.Index {
 		worked, _ := g.machine.Turn(g.h.opts.Clock.Now())
 		if durable, err = g.machine.Durable(); err != nil {
 			return err
 		}
-		if !worked && durable.Index < target.Index {
-			time.Sleep(flushLook)
+		if !worked && durable.Index < target.Index && !wait() {
+			break
 		}
 	}
 	g.log.moved(durable.Index, 0)
