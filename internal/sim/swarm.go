@@ -105,6 +105,11 @@ func drawSwarm(r *simenv.Rand, replicas int) swarm {
 	s.network = drawNetwork(r)
 	s.faults = drawFaults(r, replicas)
 	s.load = drawLoad(r)
+	if replicas > 1 && r.OneIn(6) {
+		// A world of snapshots: logs are trimmed at once, and members stay away.
+		s.flushBytes, s.memtableBytes, s.retainBytes = 1, 2<<10, 1
+		s.faults.outage, s.faults.crash = 600*time.Millisecond, 500*time.Millisecond
+	}
 	return s
 }
 
