@@ -97,14 +97,9 @@ func (s *Server) open() error {
 	}
 	s.log.Info("opened data directory", "data-dir", s.cfg.DataDir, "member-id", s.home.Member.String(),
 		"cluster-id", s.home.Cluster.String(), "fresh", s.home.Fresh)
-	db, err := pebbledb.Open(pebbledb.Options{
-		FS: fs, Dir: s.home.Store,
-		Trouble: func(text string) { s.log.Warn("trouble in the store", "text", text) },
-	})
-	if err != nil {
+	if err := s.openStore(); err != nil {
 		return fmt.Errorf("cannot open the store %s: %w", s.home.Store, err)
 	}
-	s.db = db
 	if s.state, err = state.Open(id.DefaultGroup, s.db, s.home.Saves); err != nil {
 		return fmt.Errorf("cannot read the store %s: %w", s.home.Store, err)
 	}
@@ -124,6 +119,35 @@ func (s *Server) open() error {
 	}
 	s.group, err = s.host.Open(id.DefaultGroup, s.state, raft.Conf{Voters: voters})
 	return err
+}
+
+// openStore opens Pebble. On a disk that refuses its first write Pebble never
+// comes back, so it is not waited for then: the process is about to end.
+func (s *Server) openStore() error {
+	type opened struct {
+		db  *pebbledb.DB
+		err error
+	}
+	done, failed := make(chan opened, 1), make(chan error, 1)
+	opts := pebbledb.Options{
+		FS: s.world.FS, Dir: s.home.Store,
+		Trouble: func(text string) { s.log.Debug("trouble in the store", "text", text) },
+		Failed:  func(err error) { failed <- err },
+	}
+	go func() {
+		db, err := pebbledb.Open(opts)
+		done <- opened{db, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return o.err
+		}
+		s.db = o.db
+		return nil
+	case err := <-failed:
+		return err
+	}
 }
 
 // run starts the host's stages and the services on top of them.

@@ -37,8 +37,13 @@ func Main(args, environ []string) int {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	log.Info("starting", "etcd-version", config.ServerVersion, "kvorum-version", config.KvorumVersion,
 		"name", cfg.Name, "data-dir", cfg.DataDir)
-	s, err := Start(cfg, log)
-	if err != nil {
+	s, sig, err := startOrSignal(cfg, log, signals)
+	switch {
+	case sig != nil:
+		// Nothing is served yet: what a crash would leave is what the next start takes up.
+		log.Info("received signal while starting", "signal", sig.String())
+		return dieOf(sig)
+	case err != nil:
 		fatal(log, "the member cannot start", err)
 		return 1
 	}
@@ -56,6 +61,26 @@ func Main(args, environ []string) int {
 	case err := <-s.Failed():
 		fatal(log, "the member cannot go on", err)
 		return 1
+	}
+}
+
+// startOrSignal starts the member, or gives up waiting for that at a signal: a
+// long replay must not keep Ctrl-C from working.
+func startOrSignal(cfg Config, log *slog.Logger, signals <-chan os.Signal) (*Server, os.Signal, error) {
+	type started struct {
+		s   *Server
+		err error
+	}
+	done := make(chan started, 1)
+	go func() {
+		s, err := Start(cfg, log)
+		done <- started{s, err}
+	}()
+	select {
+	case r := <-done:
+		return r.s, nil, r.err
+	case sig := <-signals:
+		return nil, sig, nil
 	}
 }
 

@@ -27,14 +27,16 @@ import (
 type disk struct {
 	env.FS
 
+	told func(error) // Options.Failed
+
 	mu     sync.Mutex
 	cause  error
 	broken chan struct{} // closed when cause is set
 	closed chan struct{} // closed when the store closes
 }
 
-func newDisk(fs env.FS) *disk {
-	return &disk{FS: fs, broken: make(chan struct{}), closed: make(chan struct{})}
+func newDisk(fs env.FS, told func(error)) *disk {
+	return &disk{FS: fs, told: told, broken: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // fail remembers the first failure and passes err on.
@@ -47,6 +49,9 @@ func (d *disk) fail(err error) error {
 	if d.cause == nil {
 		d.cause = fmt.Errorf("%w: %w", engine.ErrFailed, err)
 		close(d.broken)
+		if d.told != nil {
+			d.told(d.cause)
+		}
 	}
 	return err
 }

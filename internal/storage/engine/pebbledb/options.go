@@ -43,6 +43,10 @@ type Options struct {
 	// has to wait. Both are called on Pebble's goroutines, at times under its
 	// locks: they must not call the store.
 	Misuse, Trouble func(text string)
+	// Failed, if set, is told once of the refused write or sync after which nothing
+	// is written any more. While the store is being opened it is the only word:
+	// Pebble tries its first flush again for ever, and Open may never return.
+	Failed func(error)
 }
 
 func (o Options) withDefaults() Options {
