@@ -72,7 +72,7 @@ func (s *Server) serve() {
 		PingMinimum:          s.cfg.GRPCKeepAliveMinTime,
 		PingInterval:         s.cfg.GRPCKeepAliveInterval,
 		PingTimeout:          s.cfg.GRPCKeepAliveTimeout,
-	}, v3.CheckUnary(s.member), v3.CheckStream(s.member))
+	}, v3.CheckUnary(s.member), v3.CheckStream(s.member, s.cfg.ElectionTimeout))
 	v3.Register(s.grpc, s.member)
 	web := http.NewServeMux()
 	ops.Register(web, operator{s})

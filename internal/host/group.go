@@ -30,6 +30,7 @@ type Group struct {
 	leader   atomic.Uint64
 	lastDone atomic.Uint64 // the applied index, visible to readers
 	backlog  atomic.Int64  // bytes handed to the applier and not yet applied
+	votes    atomic.Bool   // this replica is a voter
 	alone    atomic.Bool   // this replica is the only voter
 	damaged  atomic.Bool   // neither votes nor stands (rule 5)
 
@@ -154,6 +155,10 @@ func (g *Group) Term() id.Term { return id.Term(g.term.Load()) }
 
 // Leader is the member that leads, or 0.
 func (g *Group) Leader() id.Member { return id.Member(g.leader.Load()) }
+
+// Votes says whether this member is a voter of the configuration in effect here:
+// one atomic load. One that is not only follows the log.
+func (g *Group) Votes() bool { return g.votes.Load() }
 
 // Applied is the index up to which commands are visible in the machine: one
 // atomic load.

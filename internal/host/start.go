@@ -78,7 +78,7 @@ func (h *Host) bear(g *Group, start raft.Start) {
 	// Have the durable mark looked at soon: what it covers of the log may go.
 	g.apply.unseen = h.opts.Limits.FlushBytes
 	g.damaged.Store(start.Damaged)
-	g.setAlone(start.Conf)
+	g.setConf(start.Conf)
 	if g.alone.Load() {
 		g.node.Campaign(now)
 	}

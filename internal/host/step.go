@@ -1,6 +1,8 @@
 package host
 
 import (
+	"slices"
+
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -278,7 +280,7 @@ func (s *stepper) note(g *Group, e raft.Event) {
 		}
 		g.leader.Store(uint64(e.Member))
 	case raft.ConfChanged:
-		g.setAlone(g.node.Status().Conf)
+		g.setConf(g.node.Status().Conf)
 	case raft.Healed:
 		g.damaged.Store(false)
 		s.h.mark(persistStage) // its log may go now
@@ -287,8 +289,9 @@ func (s *stepper) note(g *Group, e raft.Event) {
 	s.events = append(s.events, groupEvent{g.id, e})
 }
 
-// setAlone notes whether this replica is the only voter.
-func (g *Group) setAlone(conf raft.Conf) {
+// setConf notes whether this replica votes, and whether it is the only one.
+func (g *Group) setConf(conf raft.Conf) {
+	g.votes.Store(slices.Contains(conf.Voters, g.h.opts.Member))
 	g.alone.Store(len(conf.Voters) == 1 && conf.Voters[0] == g.h.opts.Member)
 }
 

@@ -25,3 +25,10 @@ func (m *Member) Publish(call host.Call, facts command.MemberPublish) (published
 
 // Members lists the members by id, as this member has applied them.
 func (m *Member) Members() []member.Facts { return m.opts.State.View().Members() }
+
+// Capable says whether the cluster has a version: it has none until a first
+// member has published what it is.
+func (m *Member) Capable() bool { return len(m.Members()) > 0 }
+
+// IsLearner says whether this member follows the log without a vote in it.
+func (m *Member) IsLearner() bool { return !m.opts.Group.Votes() }

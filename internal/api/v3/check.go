@@ -4,47 +4,70 @@ import (
 	"context"
 	"unicode/utf8"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-
-	"github.com/kvorum/kvorum/internal/server"
 )
 
-// check makes the checks before a handler, in order, for every door and every
-// method (spec 1.4, rule 30): the client's version is text, and a caller that
-// insists on a leader gets one.
+// Standing is what the checks before a handler ask of a member; *server.Member
+// is one. Each answer is a few loads: every call asks.
+type Standing interface {
+	// Capable says whether the cluster has a version, and so knows this API.
+	Capable() bool
+	// IsLearner says whether the member follows the log without a vote in it.
+	IsLearner() bool
+	// HasLeader says whether a leader is known here.
+	HasLeader() bool
+}
+
+// Check makes the checks before a handler, in order, for every door and every
+// method (spec 1.4, rule 30): the cluster knows the call, a learner may answer
+// it, the client's version is text, and a caller that insists on a leader gets
+// one. learnerMay says whether a learner answers this call; ctx carries the
+// caller's metadata.
 //
 // It looks values up one by one: asking for all of the metadata would copy them.
-func check(ctx context.Context, member *server.Member) error {
+func Check(ctx context.Context, member Standing, learnerMay bool) error {
+	if !member.Capable() {
+		return rpctypes.ErrGRPCNotCapable
+	}
+	if !learnerMay && member.IsLearner() {
+		return rpctypes.ErrGRPCNotSupportedForLearner
+	}
 	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 && !utf8.ValidString(v[0]) {
 		return rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
-	if member.HasLeader() {
-		return nil
-	}
-	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey); len(v) > 0 && v[0] == rpctypes.MetadataHasLeader {
+	if !member.HasLeader() && insists(ctx) {
 		return rpctypes.ErrGRPCNoLeader
 	}
 	return nil
 }
 
+// insists says whether the caller wants no answer from a member without a leader.
+func insists(ctx context.Context) bool {
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+}
+
+// learnerMayAnswer says which unary calls a learner answers: its own status, and
+// reads that are content with what it has.
+func learnerMayAnswer(req any) bool {
+	switch r := req.(type) {
+	case *pb.StatusRequest:
+		return true
+	case *pb.RangeRequest:
+		return r.GetSerializable()
+	}
+	return false
+}
+
 // CheckUnary runs the checks before every unary method.
-func CheckUnary(member *server.Member) grpc.UnaryServerInterceptor {
+func CheckUnary(member Standing) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		if err := check(ctx, member); err != nil {
+		if err := Check(ctx, member, learnerMayAnswer(req)); err != nil {
 			return nil, err
 		}
 		return next(ctx, req)
-	}
-}
-
-// CheckStream runs the checks before every streaming method.
-func CheckStream(member *server.Member) grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		if err := check(stream.Context(), member); err != nil {
-			return err
-		}
-		return next(srv, stream)
 	}
 }
