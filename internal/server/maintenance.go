@@ -2,6 +2,7 @@ package server
 
 import (
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
 // Status is a look at this member.
@@ -27,4 +28,18 @@ func (m *Member) Status() Status {
 		Bytes:    view.State().Bytes(),
 		Quota:    m.opts.Quota,
 	}
+}
+
+// HashKV sums every version up to a revision on this member; 0 is the newest. It
+// reads all keys. Errors: command.ErrFutureRevision, command.ErrCompacted,
+// engine.ErrIterators, *mvcc.DamageError.
+func (m *Member) HashKV(rev id.Revision) (mvcc.KVHash, error) {
+	return m.opts.State.View().HashKV(rev)
+}
+
+// Removal tells the compact revision, and the latest one up to which this member
+// has removed everything that it frees.
+func (m *Member) Removal() (compacted, removed id.Revision) {
+	state := m.opts.State.View().State()
+	return state.Compacted, state.Freed
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
@@ -47,6 +48,9 @@ type Machine struct {
 	view  atomic.Pointer[View]
 	loads uint64
 	ask   func() mvcc.Horizon // horizon, bound once
+
+	// restUntil is when the next slice of removal may begin.
+	restUntil env.Instant
 
 	markKey, markRow []byte
 	// owed and shown serve the defects MarkOutsideBatch and CompactLate.
@@ -250,17 +254,29 @@ func fatal(err error) bool {
 	return errors.As(err, &damage) || errors.As(err, &unknown)
 }
 
+// removalRest is the pause after each slice of removal, so that writers find the
+// applier free and the disk's share of deletions is bounded.
+const removalRest = 2 * time.Millisecond
+
 // Turn lets the store keep its house and removes a slice of compacted history.
 func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
 	worked, wake = m.db.Turn(now)
 	if m.failed != nil {
 		return worked, wake
 	}
+	if now < m.restUntil {
+		return worked, min(wake, m.restUntil)
+	}
 	more, err := m.free()
 	if err != nil {
 		m.failed = err
+		return worked || more, wake
 	}
-	return worked || more, wake
+	if more {
+		m.restUntil = now.Add(removalRest)
+		wake = min(wake, m.restUntil)
+	}
+	return worked, wake
 }
 
 // free does one slice of removal.

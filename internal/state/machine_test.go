@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -318,5 +319,38 @@ func TestGroupsAreApart(t *testing.T) {
 	saved.Close()
 	if r.get("a", 0) != "1" || r.hash() != hash {
 		t.Fatal("a refused snapshot changed the state")
+	}
+}
+
+// Removal rests between its slices: a thousand turns at one moment do no more than
+// one, and a turn once the rest is over does the next.
+func TestRemovalRestsBetweenSlices(t *testing.T) {
+	r := newReplica(t, 1)
+	for i := range 2000 {
+		r.put("k", fmt.Sprint(i))
+	}
+	r.compact(2001)
+	removed := func() int64 { return r.m.View().State().Removed }
+	_, wake := r.m.Turn(r.now)
+	first := removed()
+	if first == 0 {
+		t.Fatal("nothing was removed in the first turn")
+	}
+	for range 1000 {
+		if _, again := r.m.Turn(r.now); again != wake {
+			t.Fatalf("resting until %v, then until %v", wake, again)
+		}
+	}
+	if removed() != first {
+		t.Fatalf("removed %d bytes while resting", removed()-first)
+	}
+	r.now = wake
+	r.m.Turn(r.now)
+	if removed() == first {
+		t.Fatal("the rest is over and nothing was removed")
+	}
+	r.settle()
+	if st := r.m.View().State(); st.Freed != st.Compacted || st.Bytes() != st.Written-st.Removed {
+		t.Fatalf("settled at %+v", st)
 	}
 }

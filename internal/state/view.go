@@ -1,7 +1,10 @@
 package state
 
 import (
+	"errors"
+
 	"github.com/kvorum/kvorum/internal/defect"
+	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/member"
@@ -69,6 +72,27 @@ func (v *View) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {
 		newer := v.machine.View()
 		if err == nil || !v.overtakenBy(newer) {
 			return resp, err
+		}
+		v = newer
+	}
+}
+
+// Page reads a piece of a range at a revision (mvcc.View.Page). Errors: as of
+// Range; on mvcc.ErrReplaced a newer view may still answer.
+func (v *View) Page(r *command.RangeRequest, rev id.Revision, most mvcc.PageLimits) (mvcc.Page, error) {
+	return v.kv.Page(r, rev, most)
+}
+
+// HashKV is mvcc.View.HashKV, begun anew on a newer view when a compaction or a
+// snapshot overtakes it. It reads all keys. Errors: command.ErrFutureRevision,
+// command.ErrCompacted, engine.ErrIterators, *mvcc.DamageError.
+func (v *View) HashKV(rev id.Revision) (mvcc.KVHash, error) {
+	for {
+		h, err := v.kv.HashKV(rev)
+		newer := v.machine.View()
+		moved := v.horizon != newer.horizon
+		if !moved || !errors.Is(err, command.ErrCompacted) && !errors.Is(err, mvcc.ErrReplaced) {
+			return h, err
 		}
 		v = newer
 	}

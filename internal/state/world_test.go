@@ -88,10 +88,14 @@ func (r *replica) compact(rev id.Revision) {
 	}
 }
 
-// turn takes one turn and completes the syncs that it started.
+// turn takes one turn, completes the syncs that it started, and lets the time
+// pass until the next one is due. It is false when none is.
 func (r *replica) turn() bool {
-	worked, _ := r.m.Turn(r.now)
+	worked, wake := r.m.Turn(r.now)
 	r.now += 1_000_000
+	if wake != env.Never {
+		r.now, worked = max(r.now, wake), true
+	}
 	for r.disk.PendingSyncs() > 0 {
 		r.disk.CompleteSync(0)
 		worked = true

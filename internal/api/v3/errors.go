@@ -27,6 +27,8 @@ var wire = []struct {
 	{command.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
 	{command.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
 	{command.ErrBadSort, rpctypes.ErrGRPCInvalidSortOption},
+	{command.ErrStreamSort, status.Error(codes.Unimplemented, command.ErrStreamSort.Error())},
+	{command.ErrStreamFilter, status.Error(codes.Unimplemented, command.ErrStreamFilter.Error())},
 	{command.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{command.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
 	{command.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},

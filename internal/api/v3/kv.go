@@ -2,6 +2,8 @@ package v3
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -10,7 +12,7 @@ import (
 	"github.com/kvorum/kvorum/internal/state/command"
 )
 
-// kv is the KV service. RangeStream comes with the rest of KV.
+// kv is the KV service.
 type kv struct {
 	pb.UnimplementedKVServer
 	member *server.Member
@@ -116,12 +118,40 @@ func (s *kv) txn(ctx context.Context, in *command.TxnRequest) (*command.TxnRespo
 	return s.member.ReadTxn(in)
 }
 
+// Compact answers once the compaction is recorded; one that is asked for as
+// physical, also a refused one, once its removal has ended here (spec 2.6).
 func (s *kv) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	in := compactFromWire(req)
 	result, err := await(ctx, s.member, func(call host.Call) { s.member.Compact(call, &in) })
+	if in.Physical && (err == nil || errors.Is(err, command.ErrCompacted)) {
+		if ended := s.removed(ctx); ended != nil {
+			return nil, toWire(ended)
+		}
+	}
 	if err != nil {
 		return nil, toWire(err)
 	}
 	out := result.Response.(*command.CompactResponse)
 	return &pb.CompactionResponse{Header: header(s.member, out.Revision)}, nil
+}
+
+// removalLook is how often a caller who waits for a removal looks: it takes a few
+// milliseconds at least, minutes at most.
+const removalLook = 5 * time.Millisecond
+
+// removed waits until what has been compacted so far is removed here.
+func (s *kv) removed(ctx context.Context) error {
+	compacted, _ := s.member.Removal()
+	look := time.NewTicker(removalLook)
+	defer look.Stop()
+	for {
+		if _, removed := s.member.Removal(); removed >= compacted {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -7,11 +7,12 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/server"
 )
 
-// maintenance answers Status; the rest of the service comes with the operators'
-// surface.
+// maintenance is the Maintenance service. Snapshot, MoveLeader and Downgrade come
+// with clusters and the operators' surface.
 type maintenance struct {
 	pb.UnimplementedMaintenanceServer
 	member *server.Member
@@ -36,4 +37,30 @@ func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 		resp.Errors = append(resp.Errors, rpctypes.ErrNoLeader.Error())
 	}
 	return resp, nil
+}
+
+// Hash sums everything that can still be read: for tests, equal stores give
+// equal sums.
+func (m *maintenance) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
+	h, err := m.member.HashKV(0)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return &pb.HashResponse{Header: header(m.member, h.Now), Hash: h.Sum}, nil
+}
+
+// HashKV sums the versions up to a revision (spec 6.2).
+func (m *maintenance) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	h, err := m.member.HashKV(id.Revision(r.GetRevision()))
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return &pb.HashKVResponse{
+		Header: header(m.member, h.Now), Hash: h.Sum, HashRevision: int64(h.At), CompactRevision: int64(h.Compacted),
+	}, nil
+}
+
+// Defragment has nothing to do: space comes back by itself.
+func (m *maintenance) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	return &pb.DefragmentResponse{}, nil
 }

@@ -15,6 +15,8 @@ var (
 	ErrTooManyOps     = errors.New("etcdserver: too many operations in txn request")
 	ErrDuplicateKey   = errors.New("etcdserver: duplicate key given in txn request")
 	ErrBadSort        = errors.New("etcdserver: invalid sort option")
+	ErrStreamSort     = errors.New("RangeStream does not support custom sort orders")
+	ErrStreamFilter   = errors.New("RangeStream does not support revision filters")
 	ErrCompacted      = errors.New("etcdserver: mvcc: required revision has been compacted")
 	ErrFutureRevision = errors.New("etcdserver: mvcc: required revision is a future revision")
 	ErrLeaseNotFound  = errors.New("etcdserver: requested lease not found")

@@ -19,6 +19,26 @@ func (q *RangeRequest) Validate() error {
 	return nil
 }
 
+// ValidateStream checks a range that is to be answered in pieces (spec 2.2).
+// Errors: those of Validate, ErrStreamSort, ErrStreamFilter.
+func (q *RangeRequest) ValidateStream() error {
+	if err := q.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case q.Order != SortNone && (q.Order != SortAscend || q.Target != SortByKey):
+		return ErrStreamSort
+	case q.Filtered():
+		return ErrStreamFilter
+	}
+	return nil
+}
+
+// Filtered says whether keys are left out by their revisions.
+func (q *RangeRequest) Filtered() bool {
+	return q.MinModRevision != 0 || q.MaxModRevision != 0 || q.MinCreateRevision != 0 || q.MaxCreateRevision != 0
+}
+
 // Validate checks the request. Errors: ErrEmptyKey, ErrValueProvided,
 // ErrLeaseProvided.
 func (p *PutRequest) Validate() error {

@@ -55,7 +55,6 @@ type collector struct {
 
 func newCollector(r *command.RangeRequest) *collector {
 	c := &collector{r: r, order: r.Order, values: !r.KeysOnly || r.Target == command.SortByValue, keep: max(r.Limit, 0)}
-	filtered := r.MinModRevision != 0 || r.MaxModRevision != 0 || r.MinCreateRevision != 0 || r.MaxCreateRevision != 0
 	switch {
 	case r.Order == command.SortNone && r.Target == command.SortByKey,
 		r.Order == command.SortAscend && r.Target == command.SortByKey:
@@ -63,7 +62,7 @@ func newCollector(r *command.RangeRequest) *collector {
 		// The reference sorts by the target after it has cut in key order, one
 		// row behind the limit; not if a filter is set (spec 2.1).
 		c.order, c.sort = command.SortAscend, true
-		if filtered {
+		if r.Filtered() {
 			c.keep = 0
 		} else if c.keep > 0 && c.keep+1 > 0 {
 			c.keep++

@@ -76,7 +76,7 @@ func (s *Store) Remove(batch engine.Batch) error {
 	s.row = appendNumbers(s.row[:0], int64(p.done), int64(p.target), int64(p.main), int64(p.sub), p.bytes)
 	s.key = keys.AppendMeta(s.key[:0], s.group, rowRemoval)
 	batch.Set(s.key, s.row)
-	s.removal, s.now.Removed = p, p.bytes
+	s.removal, s.now.Removed, s.now.Freed = p, p.bytes, p.done
 	return nil
 }
 

@@ -28,6 +28,7 @@ const flagDead = 1
 // Tags of mvccpb.KeyValue: the part of a row after its two leading bytes is the
 // wire form of every field but the key, so that an answer can take it as it is.
 const (
+	tagKey     = 1<<3 | 2
 	tagCreate  = 2 << 3
 	tagMod     = 3 << 3
 	tagVersion = 4 << 3
@@ -52,12 +53,7 @@ func appendVersion(dst []byte, v *version) []byte {
 	dst = appendField(dst, tagVersion, uint64(v.number))
 	dst = appendField(dst, tagLease, uint64(v.lease))
 	dst[start+1] = byte(len(dst) - start - 2)
-	if len(v.value) > 0 {
-		dst = append(dst, tagValue)
-		dst = binary.AppendUvarint(dst, uint64(len(v.value)))
-		dst = append(dst, v.value...)
-	}
-	return dst
+	return appendBytes(dst, tagValue, v.value)
 }
 
 func appendField(dst []byte, tag byte, v uint64) []byte {
@@ -65,6 +61,14 @@ func appendField(dst []byte, tag byte, v uint64) []byte {
 		return dst
 	}
 	return binary.AppendUvarint(append(dst, tag), v)
+}
+
+func appendBytes(dst []byte, tag byte, b []byte) []byte {
+	if len(b) == 0 {
+		return dst
+	}
+	dst = binary.AppendUvarint(append(dst, tag), uint64(len(b)))
+	return append(dst, b...)
 }
 
 // decodeVersion reads the value of the row of (main, sub); the version's value

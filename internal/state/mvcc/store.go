@@ -22,6 +22,8 @@ type State struct {
 	// value each), Removed those that compaction has removed from this replica.
 	// The first is the same on every replica at the same position.
 	Written, Removed int64
+	// Freed is the latest compaction of which this replica has removed everything.
+	Freed id.Revision
 }
 
 // Bytes is what the store holds, as rule 17 counts.
@@ -71,7 +73,7 @@ func (s *Store) Reload() error {
 		done: id.Revision(progress[0]), target: id.Revision(progress[1]),
 		main: id.Revision(progress[2]), sub: uint32(progress[3]), bytes: progress[4],
 	}
-	s.now = State{Revision: id.Revision(state[0]), Compacted: id.Revision(state[1]), Written: state[2], Removed: s.removal.bytes}
+	s.now = State{Revision: id.Revision(state[0]), Compacted: id.Revision(state[1]), Written: state[2], Removed: s.removal.bytes, Freed: s.removal.done}
 	if s.now.Revision < 1 || s.now.Compacted > s.now.Revision || s.removal.target > s.now.Compacted {
 		return &DamageError{rowState, errRow}
 	}

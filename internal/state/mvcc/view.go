@@ -47,15 +47,25 @@ func (s *Store) View(loads uint64, horizon func() Horizon) View {
 // engine.ErrIterators, *DamageError.
 func (v *View) Range(r *command.RangeRequest) (*command.RangeResponse, error) {
 	rev := r.Revision
-	switch {
-	case rev <= 0:
+	if rev <= 0 {
 		rev = v.Revision
-	case rev > v.Revision:
-		return nil, command.ErrFutureRevision
-	case rev < v.Compacted:
-		return nil, command.ErrCompacted
+	}
+	if err := v.readable(rev); err != nil {
+		return nil, err
 	}
 	return rangeAt(v, r, rev, v.Revision)
+}
+
+// readable judges a revision to read at. Errors: command.ErrCompacted,
+// command.ErrFutureRevision.
+func (v *View) readable(rev id.Revision) error {
+	switch {
+	case rev > v.Revision:
+		return command.ErrFutureRevision
+	case rev < v.Compacted:
+		return command.ErrCompacted
+	}
+	return nil
 }
 
 // Txn answers a txn that only reads (command.TxnRequest.ReadOnly), all of it at
