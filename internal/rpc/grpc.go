@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/encoding/gzip" // compressed messages are taken, and answered in kind (spec 1.1)
 	"google.golang.org/grpc/keepalive"
 )
 
