@@ -17,7 +17,7 @@ type Options struct {
 	Tasks env.Tasks
 	Clock env.Clock
 	// FirstSegmentBytes and MaxSegmentBytes bound a segment: it begins at the
-	// former (default 4 MB) and doubles to the latter (default 64 MB) (rule 8).
+	// former (default 4 MB) and doubles to the latter (default 32 MB, docs/decisions/0007) (rule 8).
 	FirstSegmentBytes, MaxSegmentBytes int64
 	// CacheBytes limits what the store may keep in memory of entries already
 	// written. This version keeps none, whatever it says: raft has its own recent

@@ -40,7 +40,7 @@ type Options struct {
 	Clock env.Clock
 	// FirstSegmentBytes is the size of the first segment (default 4 MB); each is
 	// twice as large as the one that it follows, up to MaxSegmentBytes (default
-	// 64 MB) (rule 8).
+	// 32 MB: docs/decisions/0007) (rule 8).
 	FirstSegmentBytes, MaxSegmentBytes int64
 }
 

@@ -11,7 +11,7 @@ import (
 // Default sizes (rule 8).
 const (
 	defaultFirstBytes = 4 << 20
-	defaultMaxBytes   = 64 << 20
+	defaultMaxBytes   = 32 << 20
 	leastBytes        = 4 * blockBytes
 )
 
