@@ -9,6 +9,7 @@ import (
 	"github.com/kvorum/kvorum/internal/env/simenv"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/testkit/linear"
 	"github.com/kvorum/kvorum/internal/testkit/model"
@@ -19,8 +20,10 @@ import (
 type client struct {
 	w    *world
 	rand *simenv.Rand
-	load *workload
-	id   int
+	// other decides what is made of a drawn request.
+	other *simenv.Rand
+	load  *workload
+	id    int
 
 	current *call
 	tags    uint64
@@ -43,11 +46,17 @@ type call struct {
 	result             host.Result
 	// look: the read's index is confirmed, the state may be looked at.
 	look bool
+	// lookAt is when it is looked at next; stream and got are a range in pieces, as
+	// far as it has come.
+	lookAt env.Instant
+	stream *server.RangeStream
+	got    *command.RangeResponse
 }
 
 func newClient(w *world, n int) *client {
 	rand := w.env.Rand(fmt.Sprintf("client %d", n))
-	return &client{w: w, rand: rand, load: newWorkload(rand, w.swarm.load, n), id: n}
+	other := w.env.Rand(fmt.Sprintf("other calls of client %d", n))
+	return &client{w: w, rand: rand, other: other, load: newWorkload(rand, w.swarm.load, n), id: n}
 }
 
 func (c *client) String() string { return fmt.Sprintf("client %d", c.id) }
@@ -60,7 +69,7 @@ func (c *client) due() env.Instant {
 	case c.current == nil:
 		return c.wakeAt
 	case c.current.answered:
-		return 0
+		return c.current.lookAt
 	case c.current.replica.host == nil || c.current.replica.runs != c.current.run:
 		return 0 // the connection is gone
 	}
@@ -73,7 +82,7 @@ func (c *client) act() {
 	case call == nil:
 		r := c.w.replicas[c.rand.Intn(len(c.w.replicas))]
 		c.wakeAt = c.w.env.Now().Add(c.pause())
-		c.begin(r, c.load.next(c.w.history.revision))
+		c.begin(r, c.vary(c.load.next(c.w.history.revision)))
 	case call.answered && call.look:
 		c.lookAtState()
 	case call.answered:
@@ -114,22 +123,21 @@ func (c *client) begin(r *replica, d draft) {
 		giveUp: w.env.Now().Add(timeout + patience),
 	}
 	w.trace.fold(eventCall, uint64(c.id), c.tags, uint64(r.member))
-	w.trace.tell(w.env.Now(), "%v -> %v  %s: %s", c, r, c.current.name, model.Text(d.request))
+	w.trace.tell(w.env.Now(), "%v -> %v  %s: %s", c, r, c.current.name, d)
 	question := host.Call{To: c, Tag: c.tags, Deadline: r.process.Clock.Now().Add(timeout)}
-	switch request := d.request.(type) {
-	case *command.RangeRequest:
-		if request.Serializable {
-			c.current.answered, c.current.look = true, true
-			return
-		}
+	switch {
+	case isQuestion(d.request) && local(d.request):
+		c.current.answered, c.current.look = true, true
+		return
+	case isQuestion(d.request):
 		r.guard(func() { r.group.ReadIndex(question) })
-	case command.Body:
+	default:
 		header := command.Header{IdempotencyKey: c.current.name, Wall: r.process.Clock.Wall().UnixNano()}
 		if d.duty {
 			header.Class, header.Term = command.Duty, r.group.Term()
 			w.ledger.duties[header.IdempotencyKey] = header.Term
 		}
-		cmd := command.Encode(nil, header, request)
+		cmd := command.Encode(nil, header, d.request.(command.Body))
 		r.guard(func() { r.group.Propose(question, cmd) })
 	}
 	r.wake()
@@ -143,8 +151,8 @@ func (c *client) Push(result host.Result) {
 		return
 	}
 	call.answered, call.result = true, result
-	_, isRead := call.draft.request.(*command.RangeRequest)
-	call.look = isRead && result.Err == nil
+	compact, compacts := call.draft.request.(*command.CompactRequest)
+	call.look = result.Err == nil && (isQuestion(call.draft.request) || compacts && compact.Physical)
 }
 
 // lookAtState answers a read from the member's state.
@@ -154,16 +162,22 @@ func (c *client) lookAtState() {
 		c.lost("connection lost before the look")
 		return
 	}
-	request := call.draft.request.(*command.RangeRequest)
-	var response *command.RangeResponse
+	var response any
+	var done bool
 	var err error
-	call.replica.guard(func() { response, err = call.replica.state.View().Range(request) })
+	call.replica.guard(func() { response, done, err = c.ask(call) })
 	if c.w.failure != nil || call.replica.host == nil {
 		return
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		call.result.Err = err
-	} else {
+	case !done:
+		if now := c.w.env.Now(); now > max(call.giveUp, call.replica.machine.BusyUntil()).Add(removalPatience) {
+			c.w.fail("%v: call %s has more to come and never ends: %s", c, call.name, call.draft)
+		}
+		return
+	default:
 		call.result.Response = response
 	}
 	c.end()
@@ -179,11 +193,11 @@ func (c *client) end() {
 		Client: c.id, Call: call.began, Return: w.history.tick(),
 		Request: call.draft.request, Response: response, Err: err,
 	}
-	switch request := call.draft.request.(type) {
-	case *command.RangeRequest:
+	switch {
+	case isQuestion(call.draft.request):
 		op.Unknown = err != nil && !isRefusal(err)
 		if !op.Unknown {
-			w.check(c, w.judgeRead(call, request, response, err))
+			w.check(c, w.judgeQuestion(call, response, err))
 		}
 	default:
 		op.Unknown = err != nil && !isRefusal(err)
@@ -201,7 +215,9 @@ func (c *client) end() {
 		w.history.learn(call.draft.request, response)
 		c.load.learn(call.draft.request, response)
 	}
-	w.history.add(call.name, op)
+	if call.draft.searched() {
+		w.history.add(call.name, op)
+	}
 	c.current = nil
 }
 
@@ -210,9 +226,11 @@ func (c *client) lost(why string) {
 	call, w := c.current, c.w
 	w.trace.fold(eventReturn, uint64(c.id), call.tag, 0)
 	w.trace.tell(w.env.Now(), "%v <- %v  %s: %s", c, call.replica, call.name, why)
-	w.history.add(call.name, linear.Operation{
-		Client: c.id, Call: call.began, Return: linear.Forever, Request: call.draft.request, Unknown: true,
-	})
+	if call.draft.searched() {
+		w.history.add(call.name, linear.Operation{
+			Client: c.id, Call: call.began, Return: linear.Forever, Request: call.draft.request, Unknown: true,
+		})
+	}
 	c.current = nil
 }
 

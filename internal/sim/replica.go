@@ -11,6 +11,7 @@ import (
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine/memdb"
@@ -40,7 +41,9 @@ type replica struct {
 	group   *host.Group
 	log     *raftlog.Store
 	state   *state.Machine
-	stages  [3]stage
+	// services answer questions; proposals go to the group, under the call's name.
+	services *server.Member
+	stages   [3]stage
 
 	applied id.Index
 	// leads is the term in which it has just become leader and was not looked at.
@@ -143,6 +146,7 @@ func (r *replica) open() error {
 		r.w.check(r, r.judgeLog(at, at))
 	}
 	r.host, r.group = h, group
+	r.services = server.New(server.Options{Member: r.member, Group: group, State: machine, Clock: w.Clock, MaxRequestBytes: pieceBytes})
 	for i, turner := range h.Stages() {
 		r.stages[i] = stage{Turner: turner, due: env.Never}
 	}

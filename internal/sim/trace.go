@@ -28,6 +28,7 @@ type trace struct {
 var Marks = []string{
 	markSnapshot, markTruncated, markDamage, markDamagedLog, markDiskError, markDiskFull, markOpCrash, markStartCrash,
 	markAudit, markTimeout, markTooMany, markUnknownApplied, markLostLeader, markCompactedRead, markPowerAll, markForked, markGivenUp,
+	markPieces, markHash,
 }
 
 const (
@@ -47,6 +48,8 @@ const (
 	markCompactedRead  = "a read met a compaction"
 	markForked         = "a member started with a log that had another entry at the store's mark"
 	markGivenUp        = "porcupine gave up on a key"
+	markPieces         = "a range was answered in pieces"
+	markHash           = "a hash was the oracle's"
 	markPowerAll       = "all members lost their power at once"
 )
 

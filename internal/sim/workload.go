@@ -33,6 +33,20 @@ type draft struct {
 	duty bool
 	// transfer: no request at all, leadership is handed over.
 	transfer bool
+	// stream: the range is asked for in pieces.
+	stream bool
+}
+
+// String tells the request on one line.
+func (d draft) String() string {
+	text := model.Text(d.request)
+	if h, isHash := d.request.(*hashRequest); isHash {
+		text = fmt.Sprintf("hash at %d", h.revision)
+	}
+	if d.stream {
+		text += " in pieces"
+	}
+	return text
 }
 
 func newWorkload(r *simenv.Rand, load loadSwarm, client int) *workload {

@@ -2,58 +2,16 @@ package mvcc_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"math/rand/v2"
-	"slices"
 	"testing"
-
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 	"github.com/kvorum/kvorum/internal/testkit/model"
 )
-
-// hashOf is the hash as spec 6.2 tells it: one pass over every version in the
-// order of revisions.
-func hashOf(t *testing.T, oracle *model.Store, rev id.Revision) uint32 {
-	t.Helper()
-	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	h.Write([]byte("key"))
-	all, compacted := oracle.At(oracle.Revision()).Versions(), oracle.Compacted()
-	sub, last := uint64(0), id.Revision(0)
-	for i, v := range all {
-		if sub++; v.ModRevision != last {
-			sub, last = 0, v.ModRevision
-		}
-		superseded := slices.ContainsFunc(all[i+1:], func(later model.Version) bool {
-			return bytes.Equal(later.Key, v.Key) && later.ModRevision <= compacted
-		})
-		if v.ModRevision > rev || v.ModRevision <= compacted && (superseded || v.Deleted) {
-			continue
-		}
-		key := binary.BigEndian.AppendUint64(nil, uint64(v.ModRevision))
-		key = binary.BigEndian.AppendUint64(append(key, '_'), sub)
-		kv := mvccpb.KeyValue{Key: v.Key}
-		if v.Deleted {
-			key = append(key, 't')
-		} else {
-			kv.Value, kv.Lease, kv.Version = v.Value, int64(v.Lease), v.Version
-			kv.CreateRevision, kv.ModRevision = int64(v.CreateRevision), int64(v.ModRevision)
-		}
-		row, err := proto.Marshal(&kv)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.Write(key)
-		h.Write(row)
-	}
-	return h.Sum32()
-}
 
 func TestHashKVIsThatOfEtcd(t *testing.T) {
 	k, oracle := newStore(t), model.New()
@@ -85,7 +43,7 @@ func TestHashKVIsThatOfEtcd(t *testing.T) {
 		case err != nil:
 			t.Fatal(err)
 		}
-		want := mvcc.KVHash{Sum: hashOf(t, oracle, rev), At: rev, Compacted: oracle.Compacted(), Now: oracle.Revision()}
+		want := mvcc.KVHash{Sum: oracle.HashKV(rev, oracle.Compacted()), At: rev, Compacted: oracle.Compacted(), Now: oracle.Revision()}
 		if got != want {
 			t.Fatalf("after %d requests: %+v, want %+v", i, got, want)
 		}
@@ -127,7 +85,7 @@ func TestHashKVOfManySlices(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := hashOf(t, oracle, oracle.Revision())
+	want := oracle.HashKV(oracle.Revision(), oracle.Compacted())
 	for _, atOnce := range []int{1, 7, 100, 200, 1000} {
 		if got, err := k.view.Load().HashKVIn(0, atOnce); err != nil || got.Sum != want {
 			t.Errorf("%d at once: %+v, %v, want %08x", atOnce, got, err, want)
