@@ -97,7 +97,7 @@ func (s *Server) serve() {
 }
 
 func (s *Server) serveHTTP(bound net.Listener, handler http.Handler) {
-	web := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	web := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
 	s.https = append(s.https, web)
 	s.goServe(bound, func() error { return web.Serve(bound) })
 }

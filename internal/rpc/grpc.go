@@ -32,6 +32,7 @@ func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.Str
 	return grpc.NewServer(
 		grpc.MaxRecvMsgSize(limits.MaxRequestBytes+grpcOverhead),
 		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.ConnectionTimeout(sniff),
 		grpc.MaxConcurrentStreams(limits.MaxConcurrentStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: limits.PingMinimum}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.PingInterval, Timeout: limits.PingTimeout}),

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// sniff is how long a connection may take to say its first bytes.
+// sniff is how long a connection may take to say its first bytes; one that speaks
+// HTTP/2 then has as long again for its settings.
 const sniff = 10 * time.Second
 
 // preface is how every HTTP/2 connection in clear text begins (RFC 9113, 3.4).
