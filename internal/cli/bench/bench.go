@@ -1,151 +1,193 @@
 // Package bench is a load generator for any server that speaks etcd's v3 API. It
-// uses the raw generated stubs, no client library, so that what it measures is
-// the server, and it reads the server's CPU from /proc, so that a figure on
-// shared cores can still be judged.
+// uses the raw generated stubs, no client library, so that what it measures is the
+// server.
+//
+// A workload (workload.go) is one kind of call, a row of a table. A load runs it
+// with a number of clients (loop.go): in a closed loop each client calls again
+// when it has its answer; in an open loop calls start by a schedule
+// (schedule.go), and a latency counts from the intended start, so that a stall
+// is not omitted. Latencies go into a histogram of fixed size (histogram.go). A
+// wrong answer is an error, and an error is never a fast call.
+//
+// Two servers are measured in turns (measure.go) and their ratios printed
+// (compare.go, table.go). Server and generator often share their cores, so CPU
+// per call, read from /proc (process.go), is the fairer figure than the rate.
+//
+// Scenarios are more than one workload: puts while history is compacted
+// (compacting.go), memory, disk and restarts of servers that it starts itself
+// (restart.go, program.go), and all tables of the guide in one run (suite.go).
 package bench
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/olekukonko/tablewriter"
 	"github.com/spf13/cobra"
 )
 
-// Options of one measurement.
-type Options struct {
-	// Clients is how many calls are in flight at most, spread over Connections.
-	Clients, Connections int
-	// Duration of the measurement; Warmup runs before it and does not count.
-	Duration, Warmup time.Duration
-	KeyBytes, ValueBytes,
-	// Keys is the size of the key space that puts draw from.
-	Keys int
-}
-
-// Server is what is measured.
-type Server struct {
-	Endpoint string
-	// PID of the server, for its CPU; 0 when unknown.
-	PID int
-}
-
-// Result of one measurement.
-type Result struct {
-	Endpoint string        `json:"endpoint"`
-	Clients  int           `json:"clients"`
-	Calls    int           `json:"calls"`
-	Errors   int           `json:"errors"`
-	Rate     float64       `json:"rate_per_second"`
-	P50      time.Duration `json:"p50_ns"`
-	P99      time.Duration `json:"p99_ns"`
-	P999     time.Duration `json:"p999_ns"`
-	// CPU is the server's CPU time per call; 0 when its PID is unknown.
-	CPU time.Duration `json:"server_cpu_per_call_ns"`
-	// ResidentBytes of the server at the end; 0 when its PID is unknown.
-	ResidentBytes int64 `json:"server_resident_bytes"`
-}
-
-// Command is the program.
-func Command(out io.Writer) *cobra.Command {
-	root := &cobra.Command{Use: "bench", Short: "measure a server that speaks etcd's v3 API", SilenceUsage: true}
-	root.AddCommand(putCommand(out))
+// Command is the program. Tables go to out, progress to errs.
+func Command(out, errs io.Writer) *cobra.Command {
+	root := &cobra.Command{Use: "bench", Short: "measure a server that speaks etcd's v3 API", SilenceUsage: true, SilenceErrors: true}
+	for _, w := range workloads {
+		root.AddCommand(workloadCommand(w, out, errs))
+	}
+	root.AddCommand(fillCommand(errs), compactingCommand(out, errs), restartCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
 	return root
 }
 
-func putCommand(out io.Writer) *cobra.Command {
+func workloadCommand(w workload, out, errs io.Writer) *cobra.Command {
 	var (
-		opts            Options
-		ours, other     Server
-		clients         []int
-		rounds          int
-		asJSON          bool
-		cmd             = &cobra.Command{Use: "put", Short: "put keys in a closed loop", Args: cobra.NoArgs}
-		flags           = cmd.Flags()
-		defaultEndpoint = "127.0.0.1:2379"
+		t          targets
+		s          settings
+		limits     []int
+		otherUnary bool
+		cmd        = &cobra.Command{Use: w.name, Short: w.short, Args: cobra.NoArgs}
+		flags      = cmd.Flags()
 	)
-	flags.StringVar(&ours.Endpoint, "endpoint", defaultEndpoint, "server to measure")
-	flags.IntVar(&ours.PID, "pid", 0, "its process, for CPU and memory")
-	flags.StringVar(&other.Endpoint, "against", "", "second server, measured in turns with the first; ratios are printed")
-	flags.IntVar(&other.PID, "against-pid", 0, "process of the second server")
-	flags.IntSliceVar(&clients, "clients", []int{1, 64, 1000}, "calls in flight; several values are measured one after the other")
-	flags.IntVar(&opts.Connections, "conns", 0, "connections (0: one for up to 10 clients each, 100 at most)")
-	flags.DurationVar(&opts.Duration, "duration", 5*time.Second, "length of each measurement")
-	flags.DurationVar(&opts.Warmup, "warmup", time.Second, "run before each measurement")
-	flags.IntVar(&opts.KeyBytes, "key-bytes", 16, "size of a key")
-	flags.IntVar(&opts.ValueBytes, "value-bytes", 256, "size of a value")
-	flags.IntVar(&opts.Keys, "keys", 100_000, "size of the key space")
-	flags.IntVar(&rounds, "rounds", 3, "turns of each server; the median by rate counts")
-	flags.BoolVar(&asJSON, "json", false, "print JSON instead of a table")
+	t.add(flags)
+	s.addSpace(flags, 100_000)
+	s.addLoop(flags, []int{1, 64}, 0)
+	s.addTurns(flags, 3)
+	if w.limited {
+		flags.IntSliceVar(&limits, "limit", []int{500}, "keys that each call reads; several values are measured one after the other")
+	}
+	if w.name == "range-stream" {
+		flags.BoolVar(&otherUnary, "against-unary", false, "ask the second server for a unary range: etcd before 3.7 has no RangeStream, its row says unimplemented")
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		servers := []Server{ours}
-		if other.Endpoint != "" {
-			servers = append(servers, other)
-		}
-		rows, err := measure(cmd.Context(), servers, clients, rounds, opts)
+		format, err := s.format()
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			return json.NewEncoder(out).Encode(rows)
+		if !w.limited {
+			limits = []int{0}
 		}
-		return table(out, rows, len(servers))
+		return t.measured(cmd.Context(), func(servers []Server) error {
+			var rows []Row
+			for _, limit := range limits {
+				for _, n := range s.clients {
+					p := plan{work: w, opts: s.with(n)}
+					p.opts.Limit = limit
+					if otherUnary {
+						p.other = find("range-all")
+					}
+					row, err := compare(cmd.Context(), servers, p, s.turns, errs)
+					if err != nil {
+						return err
+					}
+					rows = append(rows, row)
+				}
+			}
+			return rowsTable(w.name, s.with(1).about(s.turns.rounds), rows).print(out, format)
+		})
 	}
 	return cmd
 }
 
-// measure runs every number of clients against every server, in turns, and
-// keeps the median round of each.
-func measure(ctx context.Context, servers []Server, clients []int, rounds int, opts Options) ([]Result, error) {
-	var rows []Result
-	for _, n := range clients {
-		opts.Clients = n
-		all := make([][]Result, len(servers))
-		for range max(rounds, 1) {
-			for i, server := range servers {
-				r, err := put(ctx, server, opts)
-				if err != nil {
-					return nil, err
-				}
-				all[i] = append(all[i], r)
-			}
-		}
-		for i := range servers {
-			rows = append(rows, median(all[i]))
-		}
-	}
-	return rows, nil
-}
-
-func table(out io.Writer, rows []Result, servers int) error {
-	t := tablewriter.NewTable(out)
-	t.Header("clients", "server", "calls/s", "p50", "p99", "p99.9", "CPU/call", "resident", "errors")
-	for i, r := range rows {
-		if err := t.Append(r.Clients, r.Endpoint, fmt.Sprintf("%.0f", r.Rate), r.P50, r.P99, r.P999,
-			r.CPU, fmt.Sprintf("%d MB", r.ResidentBytes>>20), r.Errors); err != nil {
+func fillCommand(errs io.Writer) *cobra.Command {
+	var (
+		server Server
+		s      settings
+		cmd    = &cobra.Command{Use: "fill", Short: "put every key of the key space, unless all are there", Args: cobra.NoArgs}
+	)
+	cmd.Flags().StringVar(&server.Endpoint, "endpoint", "127.0.0.1:2379", "server to fill")
+	s.addSpace(cmd.Flags(), 100_000)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := s.opts.Space.check(); err != nil {
 			return err
 		}
-		if servers == 2 && i%2 == 1 {
-			if err := t.Append(append([]any{r.Clients}, ratios(rows[i-1], r)...)...); err != nil {
-				return err
-			}
-		}
+		return filler{server: server, space: s.opts.Space, seed: s.opts.Seed, progress: errs}.ensure(cmd.Context())
 	}
-	return t.Render()
+	return cmd
 }
 
-// ratios are the first server's figures over the second's.
-func ratios(a, b Result) []any {
-	over := func(x, y float64) string {
-		if y == 0 {
-			return "-"
+func waitCommand(out io.Writer) *cobra.Command {
+	var (
+		server Server
+		limit  time.Duration
+		cmd    = &cobra.Command{Use: "wait", Short: "wait until a server answers a linearizable get, and print how long that took", Args: cobra.NoArgs}
+	)
+	cmd.Flags().StringVar(&server.Endpoint, "endpoint", "127.0.0.1:2379", "server to wait for")
+	cmd.Flags().DurationVar(&limit, "timeout", time.Minute, "fail after this long")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if _, err := server.address(); err != nil {
+			return err
 		}
-		return fmt.Sprintf("%.2f", x/y)
+		ctx, cancel := context.WithTimeout(cmd.Context(), limit)
+		defer cancel()
+		begin := time.Now()
+		if err := await(ctx, server, []byte("0")); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(out, time.Since(begin).Round(time.Microsecond))
+		return err
 	}
-	return []any{"ratio", over(a.Rate, b.Rate), over(float64(a.P50), float64(b.P50)), over(float64(a.P99), float64(b.P99)),
-		over(float64(a.P999), float64(b.P999)), over(float64(a.CPU), float64(b.CPU)),
-		over(float64(a.ResidentBytes), float64(b.ResidentBytes)), ""}
+	return cmd
+}
+
+func compactingCommand(out, errs io.Writer) *cobra.Command {
+	var (
+		t     targets
+		s     settings
+		plan  compactingPlan
+		cmd   = &cobra.Command{Use: "put-while-compacting", Short: "put in an open loop, quiet and while many revisions are being removed", Args: cobra.NoArgs}
+		flags = cmd.Flags()
+	)
+	t.add(flags)
+	s.addSpace(flags, 100_000)
+	s.addLoop(flags, []int{64}, 1000)
+	s.addTurns(flags, 1)
+	flags.IntVar(&plan.revisions, "revisions", 1_000_000, "superseded revisions to make first, which the compaction removes")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		format, err := s.format()
+		if err != nil {
+			return err
+		}
+		if len(s.clients) != 1 {
+			return errors.New("put-while-compacting takes one number of clients")
+		}
+		plan.opts = s.with(s.clients[0])
+		return t.measured(cmd.Context(), func(servers []Server) error {
+			found, err := compareCompacting(cmd.Context(), servers, plan, s.turns, errs)
+			if err != nil {
+				return err
+			}
+			return found.print(out, format)
+		})
+	}
+	return cmd
+}
+
+func restartCommand(out, errs io.Writer) *cobra.Command {
+	var (
+		t     targets
+		s     settings
+		plan  restartPlan
+		cmd   = &cobra.Command{Use: "restart", Short: "load programs with many keys; their memory and disk, and how fast they start again", Args: cobra.NoArgs}
+		flags = cmd.Flags()
+	)
+	t.addPrograms(flags)
+	s.addSpace(flags, 1_000_000)
+	s.addTurns(flags, 3)
+	plan.addFlags(flags)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		format, err := s.format()
+		if err != nil {
+			return err
+		}
+		all, err := t.launch(cmd.Context())
+		if err != nil {
+			return err
+		}
+		plan.space, plan.seed = s.opts.Space, s.opts.Seed
+		found, err := compareRestarts(cmd.Context(), all, plan, s.turns, errs)
+		if err = errors.Join(err, all.remove()); err != nil {
+			return err
+		}
+		return found.print(out, format)
+	}
+	return cmd
 }

@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// program is a server that this one starts and stops itself: an etcd, or one that
+// takes its flags. It has a directory of its own, with its data and what it logs.
+type program struct {
+	name string
+	path string
+	dir  string
+	// client and peer are its ports, the same at each start.
+	client, peer string
+	cmd          *exec.Cmd
+	exited       chan struct{}
+}
+
+// starting is how long a server may take until its first answer.
+const starting = 10 * time.Minute
+
+// stopping is how long a server may take to stop in order.
+const stopping = time.Minute
+
+// newProgram chooses ports and makes a directory below dir.
+func newProgram(name, path, dir string) (*program, error) {
+	p := &program{name: name, path: path}
+	var err error
+	if p.dir, err = os.MkdirTemp(dir, "kvorum-bench-"); err != nil {
+		return nil, err
+	}
+	if p.client, err = freePort(); err == nil {
+		p.peer, err = freePort()
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.remove())
+	}
+	return p, nil
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (p *program) data() string { return filepath.Join(p.dir, "data") }
+
+func (p *program) log() string { return filepath.Join(p.dir, "log") }
+
+// server is the program as it runs now.
+func (p *program) server() Server {
+	s := Server{Name: p.name, Endpoint: p.client}
+	if p.cmd != nil {
+		s.PID = p.cmd.Process.Pid
+	}
+	return s
+}
+
+// start executes the program and waits for its first answer to a linearizable
+// get. It returns how long that took since the execution.
+func (p *program) start(ctx context.Context, key []byte) (time.Duration, error) {
+	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	client, peer := "http://"+p.client, "http://"+p.peer
+	p.cmd = exec.Command(p.path, "--name", "bench", "--data-dir", p.data(),
+		"--listen-client-urls", client, "--advertise-client-urls", client,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "bench="+peer,
+		// Enough for what the scenarios write; etcd's own limit is 2 GiB.
+		"--quota-backend-bytes", "8589934592")
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	// Variables of the caller's own etcd must not change the servers.
+	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ETCD") })
+	begin := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		p.cmd = nil
+		return 0, err
+	}
+	p.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(p.cmd, p.exited)
+	ctx, cancel := context.WithTimeoutCause(ctx, starting, fmt.Errorf("no answer within %s", starting))
+	defer cancel()
+	ctx, died := context.WithCancelCause(ctx)
+	defer died(nil)
+	go func() {
+		select {
+		case <-p.exited:
+			died(fmt.Errorf("%s ended; it said last:\n%s", p.path, p.lastWords()))
+		case <-ctx.Done():
+		}
+	}()
+	if err := await(ctx, p.server(), key); err != nil {
+		return 0, err
+	}
+	return time.Since(begin), nil
+}
+
+// lastWords are the end of the program's log.
+func (p *program) lastWords() string {
+	text, _ := os.ReadFile(p.log())
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(len(lines)-10, 0):], "\n")
+}
+
+// stop sends a signal and waits until the program has ended, which it returns how
+// long it took. A program that outlives its time is killed.
+func (p *program) stop(signal syscall.Signal) (time.Duration, error) {
+	if p.cmd == nil {
+		return 0, nil
+	}
+	begin := time.Now()
+	err := p.cmd.Process.Signal(signal)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(stopping):
+		err = fmt.Errorf("%s did not stop within %s", p.path, stopping)
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+	}
+	p.cmd = nil
+	return time.Since(begin), err
+}
+
+// remove ends the program and deletes its directory.
+func (p *program) remove() error {
+	_, err := p.stop(syscall.SIGKILL)
+	return errors.Join(err, os.RemoveAll(p.dir))
+}
+
+// disk is what the data directory takes, in bytes of allocated blocks as du counts them.
+func (p *program) disk() (int64, error) {
+	var total int64
+	err := filepath.WalkDir(p.data(), func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a running server deletes files
+		}
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		total += allocated(info)
+		return nil
+	})
+	return total, err
+}
+
+// programs are started together and removed together.
+type programs []*program
+
+// launch starts a program for each path, with an empty directory. The names of
+// those that have none are made from what they answer.
+func launch(ctx context.Context, dir string, named []Server, paths []string) (programs, error) {
+	var all programs
+	for i, path := range paths {
+		p, err := newProgram(named[i].Name, path, dir)
+		if err != nil {
+			return nil, errors.Join(err, all.remove())
+		}
+		all = append(all, p)
+		if _, err := p.start(ctx, []byte("0")); err != nil {
+			return nil, errors.Join(err, all.remove())
+		}
+		if p.name == "" {
+			p.name = filepath.Base(path) + " " + p.server().version(ctx)
+		}
+	}
+	return all, nil
+}
+
+func (all programs) servers() []Server {
+	servers := make([]Server, len(all))
+	for i, p := range all {
+		servers[i] = p.server()
+	}
+	return servers
+}
+
+func (all programs) remove() error {
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, p.remove())
+	}
+	return errors.Join(errs...)
+}

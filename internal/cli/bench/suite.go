@@ -1,0 +1,184 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// suite is all tables of the guide's page on performance.
+type suite struct {
+	targets
+	settings
+	compacting compactingPlan
+	restart    restartPlan
+	// restartKeys is the key space of the restarts, which is larger than that of the rest.
+	restartKeys int
+	// compactingRounds and restartRounds have their own numbers: each loads much.
+	compactingRounds, restartRounds int
+	only                            []string
+}
+
+// section of the suite: servers with empty directories, and what they are asked.
+type section struct {
+	name, title string
+	asks        []ask
+}
+
+// ask is a row of a section for each number of clients.
+type ask struct {
+	workload string
+	limit    int
+	clients  []int
+	// other is what the second server is asked instead.
+	other string
+}
+
+var sections = []section{
+	{"put", "Put", []ask{{workload: "put", clients: []int{1, 64, 1000}}}},
+	{"get", "Get", []ask{
+		{workload: "get", clients: []int{1, 64, 1000}},
+		{workload: "get-serializable", clients: []int{1, 64, 1000}},
+	}},
+	{"range", "Range and count", []ask{
+		{workload: "range", limit: 500, clients: []int{1, 16}},
+		{workload: "range", limit: 10_000, clients: []int{1, 16}},
+		{workload: "range-limit", limit: 500, clients: []int{1, 16}},
+		{workload: "range-all", clients: []int{1}},
+		{workload: "range-stream", clients: []int{1}, other: "range-all"},
+		{workload: "count", clients: []int{1, 64}},
+	}},
+	{"compare-and-put", "Compare and put", []ask{{workload: "compare-and-put", clients: []int{1, 64}}}},
+}
+
+// scenarios are the sections that are more than rows of workloads.
+var scenarios = []struct {
+	name string
+	run  func(context.Context, *suite, programs, io.Writer) (*table, error)
+}{
+	{"put-while-compacting", func(ctx context.Context, s *suite, all programs, progress io.Writer) (*table, error) {
+		p := s.compacting
+		p.opts = s.with(64)
+		p.opts.Duration *= 2
+		if p.opts.Rate == 0 {
+			p.opts.Rate = 1000
+		}
+		return compareCompacting(ctx, all.servers(), p, turns{rounds: s.compactingRounds, rest: s.turns.rest}, progress)
+	}},
+	{"restart", func(ctx context.Context, s *suite, all programs, progress io.Writer) (*table, error) {
+		p := s.restart
+		p.space, p.seed = s.opts.Space, s.opts.Seed
+		p.space.Keys = s.restartKeys
+		return compareRestarts(ctx, all, p, turns{rounds: s.restartRounds, rest: s.turns.rest}, progress)
+	}},
+}
+
+// names of all sections, in their order.
+func sectionNames() (names []string) {
+	for _, s := range sections {
+		names = append(names, s.name)
+	}
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+func (s *suite) has(name string) bool { return len(s.only) == 0 || slices.Contains(s.only, name) }
+
+// run prints each table when it is done, so that an interrupted run is not lost.
+func (s *suite) run(ctx context.Context, out, errs io.Writer) error {
+	format, err := s.format()
+	if err != nil {
+		return err
+	}
+	for _, name := range s.only {
+		if !slices.Contains(sectionNames(), name) {
+			return fmt.Errorf("no table %q; there are %s", name, strings.Join(sectionNames(), ", "))
+		}
+	}
+	// Each section has servers of its own: none inherits another's history.
+	fresh := func(name string, f func(programs) (*table, error)) error {
+		if !s.has(name) {
+			return nil
+		}
+		fmt.Fprintf(errs, "%s: %s\n", time.Now().Format(time.TimeOnly), name)
+		all, err := s.launch(ctx)
+		if err != nil {
+			return err
+		}
+		t, err := f(all)
+		if err = errors.Join(err, all.remove()); err != nil {
+			return err
+		}
+		return t.print(out, format)
+	}
+	for _, part := range sections {
+		if err := fresh(part.name, func(all programs) (*table, error) { return s.rows(ctx, part, all, errs) }); err != nil {
+			return err
+		}
+	}
+	for _, part := range scenarios {
+		if err := fresh(part.name, func(all programs) (*table, error) { return part.run(ctx, s, all, errs) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rows measures a section of workloads.
+func (s *suite) rows(ctx context.Context, part section, all programs, progress io.Writer) (*table, error) {
+	var rows []Row
+	for _, a := range part.asks {
+		for _, n := range a.clients {
+			p := plan{work: find(a.workload), opts: s.with(n)}
+			p.opts.Limit, p.opts.Rate = a.limit, 0
+			if a.other != "" {
+				p.other = find(a.other)
+			}
+			row, err := compare(ctx, all.servers(), p, s.turns, progress)
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, row)
+		}
+	}
+	o := s.with(1)
+	o.Rate = 0
+	return rowsTable(part.title, o.about(s.turns.rounds), rows), nil
+}
+
+func (p *restartPlan) addFlags(f *pflag.FlagSet) {
+	f.IntVar(&p.dirty, "dirty", 50_000, "puts before each stop, so that there is something to recover")
+	f.DurationVar(&p.idle, "idle", 30*time.Second, "least time between the load and the look at idle memory")
+}
+
+func suiteCommand(out, errs io.Writer) *cobra.Command {
+	var (
+		s     suite
+		cmd   = &cobra.Command{Use: "suite", Short: "all tables of the guide in one run, with programs that it starts", Args: cobra.NoArgs}
+		flags = cmd.Flags()
+	)
+	s.addPrograms(flags)
+	s.addSpace(flags, 100_000)
+	s.addTurns(flags, 3)
+	s.restart.addFlags(flags)
+	flags.DurationVar(&s.opts.Duration, "duration", 4*time.Second, "length of each measurement")
+	flags.DurationVar(&s.opts.Warmup, "warmup", time.Second, "run before each measurement")
+	flags.Float64Var(&s.opts.Rate, "rate", 1000, "puts a second of put-while-compacting")
+	flags.IntVar(&s.compacting.revisions, "revisions", 1_000_000, "superseded revisions that put-while-compacting removes")
+	flags.IntVar(&s.compactingRounds, "compacting-rounds", 1, "turns of put-while-compacting")
+	flags.IntVar(&s.restartKeys, "restart-keys", 1_000_000, "keys of the restarts")
+	flags.IntVar(&s.restartRounds, "restart-rounds", 3, "turns of restarts")
+	flags.StringSliceVar(&s.only, "only", nil, "these tables only: "+strings.Join(sectionNames(), ", "))
+	s.arrivals = string(Poisson)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context(), out, errs) }
+	return cmd
+}
