@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -219,6 +220,7 @@ func (r *replica) refuse(err error) {
 	case r.flipped != nil && file == "":
 		r.w.fail("%v: damage was done to %s at %d, but the refusal names no file: %v", r, r.flipped.file, r.flipped.offset, err)
 	case r.flipped != nil:
+		r.followFlip(file, offset)
 		if clean(file) != clean(r.flipped.file) {
 			r.w.fail("%v: damage was done to %s at %d, but the refusal names %s at %d", r, r.flipped.file, r.flipped.offset, file, offset)
 		}
@@ -249,6 +251,18 @@ func (r *replica) flip(rand *simenv.Rand) {
 	r.w.check(r, err)
 	r.flipped = &flip{file, offset, bit}
 	r.w.trace.tell(r.w.env.Now(), "%v: bit %d of %s at %d is flipped", r, bit, file, offset)
+}
+
+// sectorBytes is how finely a log names what is damaged.
+const sectorBytes = 512
+
+// followFlip follows a flipped bit into the segment that its file, a spare then,
+// has become.
+func (r *replica) followFlip(file string, offset int64) {
+	_, err := r.machine.Disk().Mount().Stat(r.flipped.file)
+	if err != nil && strings.HasSuffix(r.flipped.file, ".spare") && offset/sectorBytes == r.flipped.offset/sectorBytes {
+		r.flipped.file = clean(file)
+	}
 }
 
 // unflip inverts the bit again, if nothing was written over it.
