@@ -162,6 +162,9 @@ func (f *faults) begin(kind int, r *replica) {
 		f.part(r)
 	case faultPause:
 		d := around(f.rand, s.pauseFor)
+		if r.machine.BusyUntil() > f.w.env.Now().Add(d) {
+			return // pauses add up: the calm would begin inside one
+		}
 		f.tell("%v is paused for %v", r, d)
 		r.machine.Pause(d)
 	case faultStall:
