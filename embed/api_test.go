@@ -28,7 +28,7 @@ type member struct {
 	conn   *grpc.ClientConn
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,7 +38,7 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func configFor(t *testing.T, dir string, flags ...string) (Config, string) {
+func configFor(t testing.TB, dir string, flags ...string) (Config, string) {
 	t.Helper()
 	client, peer := freePort(t), freePort(t)
 	args := append([]string{
@@ -53,7 +53,7 @@ func configFor(t *testing.T, dir string, flags ...string) (Config, string) {
 	return cfg, client
 }
 
-func startMember(t *testing.T, dir string, flags ...string) *member {
+func startMember(t testing.TB, dir string, flags ...string) *member {
 	t.Helper()
 	cfg, client := configFor(t, dir, flags...)
 	s, err := Start(cfg, slog.New(slog.DiscardHandler))
