@@ -136,7 +136,8 @@ func collectWrites(ops []Op) (writes, error) {
 			}
 		}
 	}
-	w.dels = mergeIntervals(w.dels)
+	slices.SortFunc(w.dels, func(a, b interval) int { return bytes.Compare(a.low, b.low) })
+	w.dels = joined(w.dels[:0], w.dels, nil)
 	for i := range ops {
 		if ops[i].Txn == nil {
 			continue
@@ -174,9 +175,7 @@ func (w *writes) addTxn(t *TxnRequest) error {
 	if err := w.addPuts(unionKeys(then.puts, otherwise.puts)); err != nil {
 		return err
 	}
-	if len(then.dels)+len(otherwise.dels) > 0 {
-		w.dels = mergeIntervals(slices.Concat(w.dels, then.dels, otherwise.dels))
-	}
+	w.dels = unionIntervals(w.dels, unionIntervals(then.dels, otherwise.dels))
 	return nil
 }
 
@@ -186,10 +185,6 @@ func (w *writes) addPuts(puts [][]byte) error {
 		if covered(w.dels, key) {
 			return ErrDuplicateKey
 		}
-	}
-	if len(w.puts) == 0 {
-		w.puts = puts
-		return nil
 	}
 	merged := unionKeys(w.puts, puts)
 	if len(merged) != len(w.puts)+len(puts) {
@@ -209,11 +204,27 @@ func deleted(d *DeleteRangeRequest) (iv interval, ok bool) {
 	return interval{d.Key, d.End}, bytes.Compare(d.Key, d.End) < 0
 }
 
-// mergeIntervals sorts intervals and joins those that touch.
-func mergeIntervals(list []interval) []interval {
-	slices.SortFunc(list, func(a, b interval) int { return bytes.Compare(a.low, b.low) })
-	merged := list[:0]
-	for _, iv := range list {
+// unionIntervals merges two lists of sorted, disjoint intervals.
+func unionIntervals(a, b []interval) []interval {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	}
+	return joined(make([]interval, 0, len(a)+len(b)), a, b)
+}
+
+// joined appends the intervals of two sorted lists to merged, in order, and joins
+// those that touch. merged may be the beginning of a when b is empty.
+func joined(merged, a, b []interval) []interval {
+	for len(a)+len(b) > 0 {
+		from := &a
+		if len(a) == 0 || len(b) > 0 && bytes.Compare(b[0].low, a[0].low) < 0 {
+			from = &b
+		}
+		iv := (*from)[0]
+		*from = (*from)[1:]
 		last := len(merged) - 1
 		switch {
 		case last < 0 || bytes.Compare(merged[last].high, iv.low) < 0:
@@ -233,6 +244,12 @@ func covered(list []interval, key []byte) bool {
 
 // unionKeys merges two sorted lists of distinct keys.
 func unionKeys(a, b [][]byte) [][]byte {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	}
 	union := make([][]byte, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {
 		switch c := bytes.Compare(a[0], b[0]); {
