@@ -1,10 +1,8 @@
 package model
 
 import (
-	"bytes"
 	"encoding/binary"
 	"hash/crc32"
-	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
@@ -18,15 +16,12 @@ import (
 func (s *Store) HashKV(rev, compacted id.Revision) uint32 {
 	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	h.Write([]byte("key"))
-	sub, last := uint64(0), id.Revision(0)
+	sub, last, superseded := uint64(0), id.Revision(0), s.superseded(compacted)
 	for i, v := range s.versions {
 		if sub++; v.ModRevision != last {
 			sub, last = 0, v.ModRevision
 		}
-		superseded := slices.ContainsFunc(s.versions[i+1:], func(later Version) bool {
-			return bytes.Equal(later.Key, v.Key) && later.ModRevision <= compacted
-		})
-		if v.ModRevision > rev || v.ModRevision <= compacted && (superseded || v.Deleted) {
+		if v.ModRevision > rev || v.ModRevision <= compacted && (superseded[i] || v.Deleted) {
 			continue
 		}
 		key := binary.BigEndian.AppendUint64(nil, uint64(v.ModRevision))

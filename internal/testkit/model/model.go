@@ -37,6 +37,13 @@ func New() *Store {
 	return &Store{revision: 1, compacted: -1, leases: map[id.Lease]bool{}}
 }
 
+// Emptied returns a store whose keys have all been deleted and whose history was
+// then compacted, both at a revision: what a server that has lived looks like to
+// whoever begins anew on it.
+func Emptied(at id.Revision) *Store {
+	return &Store{revision: at, compacted: at, leases: map[id.Lease]bool{}}
+}
+
 // Revision is the store's revision.
 func (s *Store) Revision() id.Revision { return s.revision }
 
@@ -72,18 +79,28 @@ func (s *Store) At(rev id.Revision) *Store {
 // the compact revision.
 func (s *Store) Versions() []Version {
 	var kept []Version
+	superseded := s.superseded(s.compacted)
 	for i, v := range s.versions {
-		superseded := slices.ContainsFunc(s.versions[i+1:], func(later Version) bool {
-			return bytes.Equal(later.Key, v.Key) && later.ModRevision <= s.compacted
-		})
 		switch {
 		case v.ModRevision > s.compacted,
-			!superseded && !v.Deleted,
+			!superseded[i] && !v.Deleted,
 			v.Deleted && v.ModRevision == s.compacted:
 			kept = append(kept, v)
 		}
 	}
 	return kept
+}
+
+// superseded says of each version whether its key has a later one at or below a
+// revision.
+func (s *Store) superseded(at id.Revision) []bool {
+	list, next := make([]bool, len(s.versions)), map[string]id.Revision{}
+	for i, v := range slices.Backward(s.versions) {
+		later, exists := next[string(v.Key)]
+		list[i] = exists && later <= at
+		next[string(v.Key)] = v.ModRevision
+	}
+	return list
 }
 
 // Do validates a request and then applies it: what a client sees of one call.

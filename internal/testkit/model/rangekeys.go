@@ -41,8 +41,8 @@ func (s *Store) rangeAt(r *command.RangeRequest, now id.Revision) *command.Range
 		// The quirk of spec 2.1: cut in key order first, one more than the limit so
 		// that "more" is known, and then sorted. Not with a filter.
 		order = command.SortAscend
-		if r.Limit > 0 && !filtered {
-			kvs = kvs[:min(int64(len(kvs)), r.Limit+1)]
+		if r.Limit > 0 && !filtered && r.Limit < int64(len(kvs)) {
+			kvs = kvs[:r.Limit+1]
 		}
 	}
 	kvs = slices.DeleteFunc(kvs, func(kv command.KeyValue) bool { return !passes(r, kv) })
