@@ -49,8 +49,9 @@ type Machine struct {
 	loads uint64
 	ask   func() mvcc.Horizon // horizon, bound once
 
-	// restUntil is when the next slice of removal may begin.
+	// restUntil is when the next slice of removal may begin; slices counts them.
 	restUntil env.Instant
+	slices    uint
 
 	markKey, markRow []byte
 	// owed and shown serve the defects MarkOutsideBatch and CompactLate.
@@ -254,9 +255,16 @@ func fatal(err error) bool {
 	return errors.As(err, &damage) || errors.As(err, &unknown)
 }
 
-// removalRest is the pause after each slice of removal, so that writers find the
-// applier free and the disk's share of deletions is bounded.
-const removalRest = 2 * time.Millisecond
+const (
+	// removalRest is the pause after each slice of removal, so that writers find
+	// the applier free and the disk's share of deletions is bounded: about 50,000
+	// changes a second at most. Once the store has fallen behind with its
+	// own work the pause is a longer one: removal would make writers wait.
+	removalRest       = 2 * time.Millisecond
+	removalRestBehind = 50 * time.Millisecond
+	// backlogLook is how many slices pass between two looks at the store.
+	backlogLook = 10
+)
 
 // Turn lets the store keep its house and removes a slice of compacted history.
 func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
@@ -273,10 +281,18 @@ func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
 		return worked || more, wake
 	}
 	if more {
-		m.restUntil = now.Add(removalRest)
+		m.restUntil = now.Add(m.rest())
 		wake = min(wake, m.restUntil)
 	}
 	return worked, wake
+}
+
+// rest is the pause after a slice of removal.
+func (m *Machine) rest() time.Duration {
+	if m.slices++; m.slices%backlogLook == 0 && m.db.Metrics().StallBytes > 0 {
+		return removalRestBehind
+	}
+	return removalRest
 }
 
 // free does one slice of removal.

@@ -23,8 +23,8 @@ type removal struct {
 // A slice of removal looks at so many changes, and puts about so many bytes of
 // deletions into its batch.
 const (
-	removalRows  = 500
-	removalBytes = 256 << 10
+	removalRows  = 100
+	removalBytes = 64 << 10
 )
 
 // Freeing says whether Remove has anything to do.
