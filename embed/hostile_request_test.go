@@ -149,6 +149,22 @@ func single() []refusal {
 		{"delete without key", pb.KV_DeleteRange_FullMethodName, encoded(&pb.DeleteRangeRequest{RangeEnd: k}), invalid, noKey, agrees},
 		compact(4, compacted), compact(0, compacted), compact(-1, compacted), compact(6, future), compact(1<<62, future),
 	}
+	hash := func(revision int64, text string) refusal {
+		return refusal{fmt.Sprint("the hash at ", revision), pb.Maintenance_HashKV_FullMethodName, encoded(&pb.HashKVRequest{Revision: revision}), codes.OutOfRange, text, agrees}
+	}
+	list = append(list, hash(6, future), hash(1<<63-1, future), hash(3, compacted), hash(1, compacted))
+	stream := func(what string, r *pb.RangeRequest, code codes.Code, text string) refusal {
+		return refusal{"a stream " + what, pb.KV_RangeStream_FullMethodName, encoded(r), code, text, differs} // new in 3.7
+	}
+	list = append(list,
+		stream("without key", &pb.RangeRequest{SortOrder: 2}, invalid, noKey),
+		stream("in order 9", &pb.RangeRequest{Key: k, SortOrder: 9, MinModRevision: 1}, invalid, badSort),
+		stream("descending", &pb.RangeRequest{Key: k, SortOrder: 2}, codes.Unimplemented, "RangeStream does not support custom sort orders"),
+		stream("by version", &pb.RangeRequest{Key: k, SortOrder: 1, SortTarget: 1}, codes.Unimplemented, "RangeStream does not support custom sort orders"),
+		stream("filtered", &pb.RangeRequest{Key: k, MaxCreateRevision: 5}, codes.Unimplemented, "RangeStream does not support revision filters"),
+		stream("in the future", &pb.RangeRequest{Key: k, Revision: 6}, codes.OutOfRange, future),
+		stream("below the compact revision", &pb.RangeRequest{Key: k, Revision: 3}, codes.OutOfRange, compacted),
+		stream("of nothing", nil, invalid, noKey))
 	// 3.4 knows no bad sort: it answers as if nothing had been asked.
 	for _, n := range []int32{-1, 3, 255, 256, 1 << 30} {
 		list = append(list, ranges(fmt.Sprint("in order ", n), &pb.RangeRequest{Key: k, SortOrder: pb.RangeRequest_SortOrder(n)}, invalid, badSort, differs))
@@ -226,7 +242,8 @@ func broken() []refusal {
 	var list []refusal
 	for _, method := range []string{
 		pb.KV_Range_FullMethodName, pb.KV_Put_FullMethodName, pb.KV_DeleteRange_FullMethodName,
-		pb.KV_Txn_FullMethodName, pb.KV_Compact_FullMethodName, pb.Maintenance_Status_FullMethodName, pb.Cluster_MemberList_FullMethodName,
+		pb.KV_Txn_FullMethodName, pb.KV_Compact_FullMethodName, pb.KV_RangeStream_FullMethodName,
+		pb.Maintenance_Status_FullMethodName, pb.Maintenance_HashKV_FullMethodName, pb.Maintenance_Alarm_FullMethodName, pb.Cluster_MemberList_FullMethodName,
 	} {
 		for _, c := range []struct {
 			what    string
@@ -245,7 +262,11 @@ func broken() []refusal {
 			{"the end of no group", protowire.AppendTag(nil, 99, protowire.EndGroupType)},
 			{"100,000 groups in each other", deep},
 		} {
-			list = append(list, refusal{method + ": " + c.what, method, c.message, codes.Internal, unparsed, inCode})
+			agreement := inCode
+			if method == pb.KV_RangeStream_FullMethodName {
+				agreement = differs
+			}
+			list = append(list, refusal{method + ": " + c.what, method, c.message, codes.Internal, unparsed, agreement})
 		}
 		// 3.4's decoder does not look at what a group ends as.
 		crossed := append(protowire.AppendTag(nil, 98, protowire.StartGroupType), protowire.AppendTag(nil, 99, protowire.EndGroupType)...)

@@ -52,6 +52,12 @@ const firstWindow = 65535
 // dialWire opens a connection and exchanges the prefaces.
 func dialWire(t *testing.T, addr string) *wire {
 	t.Helper()
+	return dialNarrow(t, addr, 1<<30)
+}
+
+// dialNarrow opens a connection whose streams may each be sent window bytes.
+func dialNarrow(t *testing.T, addr string, window uint32) *wire {
+	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +69,7 @@ func dialWire(t *testing.T, addr string) *wire {
 	w.must(conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = conn.Write([]byte(http2.ClientPreface))
 	w.must(err)
-	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
+	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}))
 	w.must(w.WriteWindowUpdate(0, 1<<30))
 	return w
 }

@@ -31,6 +31,7 @@ func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 		RaftTerm:         uint64(s.Term),
 		RaftIndex:        uint64(s.Commit),
 		RaftAppliedIndex: uint64(s.Applied),
+		IsLearner:        m.member.IsLearner(),
 		DowngradeInfo:    &pb.DowngradeInfo{},
 	}
 	if s.Leader == 0 {
