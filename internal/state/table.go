@@ -2,7 +2,6 @@ package state
 
 import (
 	"github.com/kvorum/kvorum/internal/state/command"
-	"github.com/kvorum/kvorum/internal/state/member"
 )
 
 // action is what applying a kind of command does. It returns the response, or
@@ -23,11 +22,17 @@ var table = [...]action{
 	command.KindCompact: func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.store.Compact(body.(*command.CompactRequest)))
 	},
-	command.KindMemberPublish: func(m *Machine, body command.Body) (any, error) {
-		p := body.(*command.MemberPublish)
-		facts := member.Facts{ID: p.Member, Name: p.Name, PeerURLs: p.PeerURLs, ClientURLs: p.ClientURLs}
-		m.members = m.members.Publish(m.group, m.batch, facts)
+	command.KindMemberPublish: func(m *Machine, body command.Body) (_ any, err error) {
+		m.members, err = m.members.Publish(m.group, m.batch, body.(*command.MemberPublish))
+		return nil, err
+	},
+	command.KindMemberGenesis: func(m *Machine, body command.Body) (any, error) {
+		m.members = m.members.Genesis(m.group, m.batch, body.(*command.MemberGenesis))
 		return nil, nil
+	},
+	command.KindMemberUpdate: func(m *Machine, body command.Body) (_ any, err error) {
+		m.members, err = m.members.Update(m.group, m.batch, body.(*command.MemberUpdate))
+		return nil, err
 	},
 }
 

@@ -210,20 +210,6 @@ func (c *CompactRequest) decode(r *reader) {
 	c.Revision = id.Revision(r.varint())
 }
 
-func (m *MemberPublish) appendTo(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(m.Member))
-	dst = appendString(dst, m.Name)
-	dst = appendStrings(dst, m.PeerURLs)
-	return appendStrings(dst, m.ClientURLs)
-}
-
-func (m *MemberPublish) decode(r *reader) {
-	m.Member = id.Member(r.uvarint())
-	m.Name = string(r.bytes())
-	m.PeerURLs = r.strings()
-	m.ClientURLs = r.strings()
-}
-
 func appendStrings(dst []byte, list []string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(list)))
 	for _, s := range list {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +40,8 @@ func bodies() []Body {
 		},
 		&CompactRequest{Revision: 1 << 40, Physical: true},
 		&MemberPublish{Member: 0xf00, Name: "infra0", PeerURLs: []string{"http://h:2380"}, ClientURLs: []string{"http://h:2379", ""}},
+		&MemberGenesis{Members: []GenesisMember{{Member: 5, PeerURLs: []string{"http://p"}}, {Member: 6}}},
+		&MemberUpdate{Member: 5, PeerURLs: []string{"http://p", "https://q"}},
 	}
 }
 
@@ -321,4 +324,28 @@ func FuzzBatch(f *testing.F) {
 			t.Fatalf("read %x, wrote %x", batch, again)
 		}
 	})
+}
+
+// The context of a configuration change has one encoding, and only that is read.
+func TestChangesOfTheConfiguration(t *testing.T) {
+	for _, c := range []*MemberChange{
+		{Change: AddMember, Member: 1 << 63, PeerURLs: []string{"http://a:1", "https://b:2"}},
+		{Change: AddLearner, Member: 7, PeerURLs: []string{"http://a:1"}},
+		{Change: RemoveMember, Member: 7}, {Change: PromoteMember, Member: 1},
+	} {
+		data := EncodeChange(c)
+		got, err := DecodeChange(data)
+		if err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("%+v: %+v, %v", c, got, err)
+		}
+		for _, bad := range [][]byte{data[:len(data)-1], append(slices.Clone(data), 0)} {
+			if _, err := DecodeChange(bad); !errors.Is(err, ErrMalformed) {
+				t.Errorf("% x: %v", bad, err)
+			}
+		}
+	}
+	var unknown *UnknownError
+	if _, err := DecodeChange([]byte{9, 1, 0}); !errors.As(err, &unknown) {
+		t.Errorf("an unknown change: %v", err)
+	}
 }

@@ -13,6 +13,9 @@ const (
 	KindCompact     Kind = 4
 	// KindMemberPublish tells a member's name and client URLs.
 	KindMemberPublish Kind = 16
+	// KindMemberGenesis names the first members, KindMemberUpdate a member's peer URLs.
+	KindMemberGenesis Kind = 17
+	KindMemberUpdate  Kind = 18
 )
 
 // Class says who may propose a command and what becomes of it (rule 14).

@@ -27,6 +27,8 @@ var kinds = [...]info{
 	{KindTxn, "txn", Client, func() Body { return new(TxnRequest) }},
 	{KindCompact, "compact", Client, func() Body { return new(CompactRequest) }},
 	{KindMemberPublish, "member-publish", Client, func() Body { return new(MemberPublish) }},
+	{KindMemberGenesis, "member-genesis", Client, func() Body { return new(MemberGenesis) }},
+	{KindMemberUpdate, "member-update", Client, func() Body { return new(MemberUpdate) }},
 }
 
 func (k Kind) info() (info, bool) {
@@ -67,6 +69,8 @@ func (*DeleteRangeRequest) Kind() Kind { return KindDeleteRange }
 func (*TxnRequest) Kind() Kind         { return KindTxn }
 func (*CompactRequest) Kind() Kind     { return KindCompact }
 func (*MemberPublish) Kind() Kind      { return KindMemberPublish }
+func (*MemberGenesis) Kind() Kind      { return KindMemberGenesis }
+func (*MemberUpdate) Kind() Kind       { return KindMemberUpdate }
 
 // Cost is what one more version of the key costs (rule 17).
 func (p *PutRequest) Cost() int64 { return VersionCost(len(p.Key), len(p.Value)) }
@@ -82,6 +86,12 @@ func (*CompactRequest) Cost() int64 { return 0 }
 
 // Cost is 0.
 func (*MemberPublish) Cost() int64 { return 0 }
+
+// Cost is 0.
+func (*MemberGenesis) Cost() int64 { return 0 }
+
+// Cost is 0.
+func (*MemberUpdate) Cost() int64 { return 0 }
 
 func opsCost(ops []Op) int64 {
 	var sum int64

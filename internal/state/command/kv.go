@@ -158,12 +158,3 @@ type CompactRequest struct {
 
 // CompactResponse answers a compaction.
 type CompactResponse struct{ Revision id.Revision }
-
-// MemberPublish tells the facts of a member that others may show: its name and
-// the URLs that it serves clients on. PeerURLs are those it was started with.
-type MemberPublish struct {
-	Member     id.Member
-	Name       string
-	PeerURLs   []string
-	ClientURLs []string
-}

@@ -1,8 +1,9 @@
-// Package member keeps the facts that members publish about themselves: names
-// and URLs. Who votes is not among them: that is the log's to know (rule 10).
+// Package member keeps the facts about members: their names and URLs, who was
+// added as a learner, who was removed. Who votes is the log's to know (rule 10).
 package member
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,19 +14,44 @@ import (
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
-// Facts are what one member published last.
+// Facts are what is known of one member. Name and ClientURLs are empty until it
+// has started and published them.
 type Facts struct {
 	ID                   id.Member
 	Name                 string
 	PeerURLs, ClientURLs []string
+	Learner              bool
 }
 
-// Table is the facts of all members, by ID. It never changes: a new fact makes a
-// new table. The zero value is empty.
-type Table struct{ facts []Facts }
+// Table is the facts of all members, by ID, and the IDs of those that were
+// removed, which never come back. It never changes: a new fact makes a new table.
+// The zero value is empty.
+type Table struct {
+	facts   []Facts
+	removed []id.Member
+}
 
 // All lists the facts, by ID. The slice is shared and read-only.
 func (t Table) All() []Facts { return t.facts }
+
+// Get finds a member.
+func (t Table) Get(member id.Member) (Facts, bool) {
+	at, known := t.find(member)
+	if !known {
+		return Facts{}, false
+	}
+	return t.facts[at], true
+}
+
+// Removed says whether there was such a member once.
+func (t Table) Removed(member id.Member) bool {
+	_, removed := slices.BinarySearch(t.removed, member)
+	return removed
+}
+
+func (t Table) find(member id.Member) (at int, known bool) {
+	return slices.BinarySearchFunc(t.facts, member, func(f Facts, member id.Member) int { return cmp.Compare(f.ID, member) })
+}
 
 // ErrDamaged is wrapped by the error of a row that is not what this package writes.
 var ErrDamaged = errors.New("member: damaged row")
@@ -34,62 +60,80 @@ const rowFormat = 1
 
 // The rows are named so that they sort by ID; '0' is the byte after '/'.
 const (
-	rowFirst = "member/"
-	rowEnd   = "member0"
+	rowFirst     = "member/"
+	rowEnd       = "member0"
+	removedFirst = "removed/"
+	removedEnd   = "removed0"
 )
 
 func rowName(member id.Member) string { return fmt.Sprintf("%s%016x", rowFirst, uint64(member)) }
 
+func removedName(member id.Member) string {
+	return fmt.Sprintf("%s%016x", removedFirst, uint64(member))
+}
+
 // Load reads the table of a group. Errors: ErrDamaged, *engine.CorruptionError.
 func Load(group id.Group, db engine.Reader) (Table, error) {
-	low := keys.AppendMeta(nil, group, rowFirst)
-	it, err := db.Iter(low, keys.AppendMeta(nil, group, rowEnd))
+	var t Table
+	err := walk(group, db, rowFirst, rowEnd, func(name string, row []byte) bool {
+		facts, err := decode(row)
+		t.facts = append(t.facts, facts)
+		return err == nil && name == rowName(facts.ID)
+	})
 	if err != nil {
 		return Table{}, err
 	}
+	err = walk(group, db, removedFirst, removedEnd, func(name string, row []byte) bool {
+		member, ok := decodeRemoved(row)
+		t.removed = append(t.removed, member)
+		return ok && name == removedName(member)
+	})
+	if err != nil {
+		return Table{}, err
+	}
+	return t, nil
+}
+
+// walk shows the rows of a span of names until one is not good.
+func walk(group id.Group, db engine.Reader, first, end string, good func(name string, row []byte) bool) error {
+	low := keys.AppendMeta(nil, group, first)
+	it, err := db.Iter(low, keys.AppendMeta(nil, group, end))
+	if err != nil {
+		return err
+	}
 	defer it.Close()
-	var t Table
 	for ok := it.SeekGE(low); ok; ok = it.Next() {
 		row, err := it.Value()
 		if err != nil {
-			return Table{}, err
+			return err
 		}
-		facts, err := decode(row)
-		_, name, named := keys.DecodeMeta(it.Key())
-		if err != nil || !named || string(name) != rowName(facts.ID) {
-			return Table{}, fmt.Errorf("%w %s", ErrDamaged, keys.Text(it.Key()))
+		if _, name, named := keys.DecodeMeta(it.Key()); !named || !good(string(name), row) {
+			return fmt.Errorf("%w %s", ErrDamaged, keys.Text(it.Key()))
 		}
-		t.facts = append(t.facts, facts)
 	}
-	return t, it.Err()
+	return it.Err()
 }
 
-// Publish returns the table with the facts in it, and puts their row into the
-// batch.
-func (t Table) Publish(group id.Group, batch engine.Batch, facts Facts) Table {
+// set returns the table with the facts in it, and puts their row into the batch.
+func (t Table) set(group id.Group, batch engine.Batch, facts Facts) Table {
 	batch.Set(keys.AppendMeta(nil, group, rowName(facts.ID)), encode(nil, facts))
-	at, known := slices.BinarySearchFunc(t.facts, facts.ID, func(f Facts, member id.Member) int {
-		switch {
-		case f.ID < member:
-			return -1
-		case f.ID > member:
-			return 1
-		}
-		return 0
-	})
-	next := slices.Clone(t.facts)
+	at, known := t.find(facts.ID)
+	t.facts = slices.Clone(t.facts)
 	if known {
-		next[at] = facts
+		t.facts[at] = facts
 	} else {
-		next = slices.Insert(next, at, facts)
+		t.facts = slices.Insert(t.facts, at, facts)
 	}
-	return Table{next}
+	return t
 }
 
 // AppendTo appends the whole table in one form, for hashes.
 func (t Table) AppendTo(dst []byte) []byte {
 	for _, f := range t.facts {
 		dst = encode(dst, f)
+	}
+	for _, member := range t.removed {
+		dst = encodeRemoved(dst, member)
 	}
 	return dst
 }
@@ -104,7 +148,26 @@ func encode(dst []byte, f Facts) []byte {
 			dst = appendString(dst, s)
 		}
 	}
+	if f.Learner {
+		dst = append(dst, learner)
+	}
 	return dst
+}
+
+// learner ends the row of a learner; that of a voter just ends.
+const learner = 1
+
+func encodeRemoved(dst []byte, member id.Member) []byte {
+	return binary.AppendUvarint(append(dst, rowFormat), uint64(member))
+}
+
+func decodeRemoved(row []byte) (member id.Member, ok bool) {
+	if len(row) == 0 || row[0] != rowFormat {
+		return 0, false
+	}
+	r := reader{b: row[1:]}
+	member = id.Member(r.number())
+	return member, !r.bad && len(r.b) == 0
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -119,6 +182,9 @@ func decode(row []byte) (Facts, error) {
 	r := reader{b: row[1:]}
 	f := Facts{ID: id.Member(r.number()), Name: r.string()}
 	f.PeerURLs, f.ClientURLs = r.list(), r.list()
+	if len(r.b) == 1 && r.b[0] == learner {
+		f.Learner, r.b = true, nil
+	}
 	if r.bad || len(r.b) != 0 {
 		return Facts{}, ErrDamaged
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kvorum/kvorum/internal/env/simenv"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/member"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 	"github.com/kvorum/kvorum/internal/storage/engine/memdb"
@@ -22,13 +23,20 @@ func TestPublishedFactsAreLoaded(t *testing.T) {
 	batch := db.NewBatch()
 	var table member.Table
 	var tables []member.Table
-	for _, f := range []member.Facts{
-		{ID: 1 << 63, Name: "big"}, {ID: 16, Name: "sixteen"}, {ID: 2, Name: "two", ClientURLs: []string{"http://c"}}, {ID: 16, Name: "again"},
+	publish := func(group id.Group, table member.Table, p command.MemberPublish) member.Table {
+		next, err := table.Publish(group, batch, &p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	for _, p := range []command.MemberPublish{
+		{Member: 1 << 63, Name: "big"}, {Member: 16, Name: "sixteen"}, {Member: 2, Name: "two", ClientURLs: []string{"http://c"}}, {Member: 16, Name: "again"},
 	} {
-		table = table.Publish(7, batch, f)
+		table = publish(7, table, p)
 		tables = append(tables, table)
 	}
-	tables[0].Publish(8, batch, member.Facts{ID: 3, Name: "of another group"})
+	publish(8, tables[0], command.MemberPublish{Member: 3, Name: "of another group"})
 	if err := db.Commit(batch); err != nil {
 		t.Fatal(err)
 	}
