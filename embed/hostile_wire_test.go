@@ -26,6 +26,7 @@ type wire struct {
 	block  bytes.Buffer
 	next   uint32
 	window int64 // what the connection may still be sent
+	fresh  int64 // what a new stream may be sent: servers change it as they like
 	got    map[uint32]*answer
 	gone   error // the connection's end, once seen
 }
@@ -63,7 +64,7 @@ func dialNarrow(t *testing.T, addr string, window uint32) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	w := &wire{t: t, conn: conn, Framer: http2.NewFramer(conn, conn), next: 1, window: firstWindow, got: map[uint32]*answer{}}
+	w := &wire{t: t, conn: conn, Framer: http2.NewFramer(conn, conn), next: 1, window: firstWindow, fresh: firstWindow, got: map[uint32]*answer{}}
 	w.enc = hpack.NewEncoder(&w.block)
 	w.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	w.must(conn.SetDeadline(time.Now().Add(time.Minute)))
@@ -106,7 +107,7 @@ func (w *wire) headers(path string, end bool, more ...string) uint32 {
 	}
 	id := w.next
 	w.next += 2
-	w.got[id] = &answer{window: firstWindow}
+	w.got[id] = &answer{window: w.fresh}
 	block := w.block.Bytes()
 	first := block[:min(len(block), 16384)]
 	w.must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndStream: end, EndHeaders: len(first) == len(block)}))
@@ -166,8 +167,9 @@ func (w *wire) pump() {
 		if !f.IsAck() {
 			if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
 				for _, open := range w.got {
-					open.window += int64(v) - firstWindow
+					open.window += int64(v) - w.fresh
 				}
+				w.fresh = int64(v)
 			}
 			w.WriteSettingsAck()
 		}
