@@ -31,10 +31,10 @@ func (m *Member) Status() Status {
 }
 
 // HashKV sums every version up to a revision on this member; 0 is the newest. It
-// reads all keys. Errors: command.ErrFutureRevision, command.ErrCompacted,
-// engine.ErrIterators, *mvcc.DamageError.
-func (m *Member) HashKV(rev id.Revision) (mvcc.KVHash, error) {
-	return m.opts.State.View().HashKV(rev)
+// reads all keys, asking goOn now and then. Errors: command.ErrFutureRevision,
+// command.ErrCompacted, engine.ErrIterators, *mvcc.DamageError, what goOn returns.
+func (m *Member) HashKV(rev id.Revision, goOn func() error) (mvcc.KVHash, error) {
+	return m.opts.State.View().HashKV(rev, goOn)
 }
 
 // Removal tells the compact revision, and the latest one up to which this member

@@ -92,7 +92,7 @@ func (c *client) ask(call *call) (response any, done bool, err error) {
 		response, err = untyped(member.ReadTxn(request))
 	case *hashRequest:
 		var h mvcc.KVHash
-		h, err = member.HashKV(request.revision)
+		h, err = member.HashKV(request.revision, func() error { return nil })
 		response = h
 	case *command.CompactRequest:
 		_, removed := member.Removal()

@@ -85,10 +85,10 @@ func (v *View) Page(r *command.RangeRequest, rev id.Revision, most mvcc.PageLimi
 
 // HashKV is mvcc.View.HashKV, begun anew on a newer view when a compaction or a
 // snapshot overtakes it. It reads all keys. Errors: command.ErrFutureRevision,
-// command.ErrCompacted, engine.ErrIterators, *mvcc.DamageError.
-func (v *View) HashKV(rev id.Revision) (mvcc.KVHash, error) {
+// command.ErrCompacted, engine.ErrIterators, *mvcc.DamageError, what goOn returns.
+func (v *View) HashKV(rev id.Revision, goOn func() error) (mvcc.KVHash, error) {
 	for {
-		h, err := v.kv.HashKV(rev)
+		h, err := v.kv.HashKV(rev, goOn)
 		newer := v.machine.View()
 		moved := v.horizon != newer.horizon
 		if !moved || !errors.Is(err, command.ErrCompacted) && !errors.Is(err, mvcc.ErrReplaced) {

@@ -19,7 +19,7 @@ import (
 func Register(to grpc.ServiceRegistrar, member *server.Member) {
 	pb.RegisterKVServer(to, &kv{member: member, reads: make(gate, readsAtOnce)})
 	pb.RegisterClusterServer(to, &cluster{member: member})
-	pb.RegisterMaintenanceServer(to, &maintenance{member: member})
+	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})
 	healthpb.RegisterHealthServer(to, &health{})
 }
 

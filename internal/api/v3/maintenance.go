@@ -9,6 +9,7 @@ import (
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/server"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
 // maintenance is the Maintenance service. Snapshot, MoveLeader and Downgrade come
@@ -16,6 +17,7 @@ import (
 type maintenance struct {
 	pb.UnimplementedMaintenanceServer
 	member *server.Member
+	hashes gate
 }
 
 func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
@@ -42,8 +44,8 @@ func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 
 // Hash sums everything that can still be read: for tests, equal stores give
 // equal sums.
-func (m *maintenance) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
-	h, err := m.member.HashKV(0)
+func (m *maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	h, err := m.hash(ctx, 0)
 	if err != nil {
 		return nil, toWire(err)
 	}
@@ -51,14 +53,25 @@ func (m *maintenance) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, 
 }
 
 // HashKV sums the versions up to a revision (spec 6.2).
-func (m *maintenance) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-	h, err := m.member.HashKV(id.Revision(r.GetRevision()))
+func (m *maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	h, err := m.hash(ctx, id.Revision(r.GetRevision()))
 	if err != nil {
 		return nil, toWire(err)
 	}
 	return &pb.HashKVResponse{
 		Header: header(m.member, h.Now), Hash: h.Sum, HashRevision: int64(h.At), CompactRevision: int64(h.Compacted),
 	}, nil
+}
+
+// hashesAtOnce is how many hashes walk the store at once: each reads all of it.
+const hashesAtOnce = 2
+
+func (m *maintenance) hash(ctx context.Context, rev id.Revision) (mvcc.KVHash, error) {
+	if err := m.hashes.enter(ctx); err != nil {
+		return mvcc.KVHash{}, err
+	}
+	defer m.hashes.leave()
+	return m.member.HashKV(rev, ctx.Err)
 }
 
 // Defragment has nothing to do: space comes back by itself.

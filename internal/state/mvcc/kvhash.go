@@ -40,10 +40,13 @@ type KVHash struct {
 // quirk) has no versions. Replicas at the same position give the same sum. It
 // reads all keys. Errors: command.ErrFutureRevision; command.ErrCompacted, also
 // when a compaction overtakes the walk, and then a newer view can answer;
-// ErrReplaced, engine.ErrIterators, *DamageError.
-func (v *View) HashKV(rev id.Revision) (KVHash, error) { return v.hashKV(rev, hashAtOnce) }
+// ErrReplaced, engine.ErrIterators, *DamageError; and what goOn returns, which is
+// asked between two slices.
+func (v *View) HashKV(rev id.Revision, goOn func() error) (KVHash, error) {
+	return v.hashKV(rev, hashAtOnce, goOn)
+}
 
-func (v *View) hashKV(rev id.Revision, atOnce int) (KVHash, error) {
+func (v *View) hashKV(rev id.Revision, atOnce int, goOn func() error) (KVHash, error) {
 	if rev == 0 {
 		rev = v.Revision
 	}
@@ -56,7 +59,7 @@ func (v *View) hashKV(rev id.Revision, atOnce int) (KVHash, error) {
 	}
 	var join joiner
 	for after := (summed{}); ; {
-		w := hashWalk{View: v, rev: rev, after: after, most: atOnce}
+		w := hashWalk{View: v, rev: rev, after: after, most: atOnce, goOn: goOn}
 		if err := w.run(); err != nil {
 			return KVHash{}, err
 		}
@@ -90,6 +93,7 @@ type hashWalk struct {
 	rev   id.Revision
 	after summed
 	most  int
+	goOn  func() error
 
 	sums []summed // in order once run has returned
 	left bool     // there are more versions behind those in sums
@@ -107,6 +111,9 @@ func (w *hashWalk) run() error {
 	at := keys.AppendUserKey(nil, w.group, nil)
 	low, high := at, keys.AppendDataEnd(nil, w.group)
 	for at != nil {
+		if err := w.goOn(); err != nil {
+			return err
+		}
 		it, err := w.open(low, high, w.rev)
 		if err != nil {
 			return err

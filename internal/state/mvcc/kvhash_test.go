@@ -58,19 +58,37 @@ func TestHashKVAtTheEdges(t *testing.T) {
 	k := newStore(t)
 	k.must(put("a", "1"))
 	v := k.view.Load()
-	if h, err := v.HashKV(0); err != nil || h.At != 2 || h.Compacted != -1 {
+	if h, err := v.HashKV(0, mvcc.GoOn); err != nil || h.At != 2 || h.Compacted != -1 {
 		t.Errorf("at 0: %+v, %v", h, err)
 	}
-	if h, err := v.HashKV(-1); err != nil || h.Sum != crc32.Checksum([]byte("key"), crc32.MakeTable(crc32.Castagnoli)) {
+	if h, err := v.HashKV(-1, mvcc.GoOn); err != nil || h.Sum != crc32.Checksum([]byte("key"), crc32.MakeTable(crc32.Castagnoli)) {
 		t.Errorf("at -1: %+v, %v", h, err)
 	}
-	if _, err := v.HashKV(3); !errors.Is(err, command.ErrFutureRevision) {
+	if _, err := v.HashKV(3, mvcc.GoOn); !errors.Is(err, command.ErrFutureRevision) {
 		t.Errorf("at 3: %v", err)
 	}
 	k.must(put("a", "2"))
 	k.must(compact(3))
-	if _, err := v.HashKV(2); !errors.Is(err, command.ErrCompacted) {
+	if _, err := v.HashKV(2, mvcc.GoOn); !errors.Is(err, command.ErrCompacted) {
 		t.Errorf("on a view that a compaction has overtaken: %v", err)
+	}
+}
+
+// A walk that nobody waits for any more ends, with what it was told.
+func TestHashKVIsGivenUp(t *testing.T) {
+	k := newStore(t)
+	for range 100 {
+		k.must(put("a", string(make([]byte, 50<<10))))
+	}
+	enough, asked := errors.New("enough"), 0
+	_, err := k.view.Load().HashKV(0, func() error {
+		if asked++; asked == 3 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || asked != 3 {
+		t.Errorf("%v after %d questions", err, asked)
 	}
 }
 
