@@ -88,11 +88,14 @@ func (f filler) put(ctx context.Context, n int) (time.Duration, error) {
 	return time.Since(begin), context.Cause(ctx)
 }
 
-// persist tries again what a server refuses because it has too much to do.
+// persist tries again what a server refuses because it has too much to do, or has
+// given up waiting for: etcd says the latter as Unavailable or, when its own time
+// ran out, as Unknown. A put that was made after all is made twice.
 func persist(ctx context.Context, stub pb.KVClient, r *pb.PutRequest) error {
 	for try := 1; ; try++ {
 		_, err := stub.Put(ctx, r)
-		busy := status.Code(err) == codes.Unavailable || status.Code(err) == codes.ResourceExhausted
+		code := status.Code(err)
+		busy := code == codes.Unavailable || code == codes.ResourceExhausted || code == codes.Unknown
 		if err == nil || !busy || try == patience {
 			return err
 		}

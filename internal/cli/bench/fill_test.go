@@ -56,8 +56,11 @@ func TestFillTriesAgainWhenTheServerIsBusyAndGivesUpOnOtherErrors(t *testing.T) 
 	s := f.serve(t)
 	fill := filler{server: s, space: small, seed: 1, progress: io.Discard}
 	f.refusing(func(puts int) error {
-		if puts%3 == 0 {
+		switch puts % 5 {
+		case 0:
 			return status.Error(codes.ResourceExhausted, "etcdserver: too many requests")
+		case 1:
+			return status.Error(codes.Unknown, "context deadline exceeded")
 		}
 		return nil
 	})
