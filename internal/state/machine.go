@@ -38,7 +38,7 @@ type Machine struct {
 	saves int
 
 	mark    raft.Position
-	loaded  bool // the mark is that of a loaded snapshot
+	loaded  *raft.PlacedConf // if the mark is that of a loaded snapshot: what came with it
 	store   *mvcc.Store
 	members member.Table
 	batch   engine.Batch
@@ -88,40 +88,58 @@ func (m *Machine) reload() (err error) {
 	return nil
 }
 
-// The row of the applied mark: format, index, term, 1 if a snapshot brought it.
+// The row of the applied mark: format, index, term, 1 if a snapshot brought it;
+// then follow the index of the configuration that came with it, and that itself.
 const (
 	rowMark    = "mark"
 	markFormat = 1
 	markBytes  = 18
 )
 
-func appendMark(dst []byte, at raft.Position, loaded bool) []byte {
+func appendMark(dst []byte, at raft.Position, loaded *raft.PlacedConf) []byte {
 	dst = append(dst, markFormat)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(at.Index))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(at.Term))
-	if loaded {
-		return append(dst, 1)
+	if loaded == nil {
+		return append(dst, 0)
 	}
-	return append(dst, 0)
+	dst = binary.LittleEndian.AppendUint64(append(dst, 1), uint64(loaded.Index))
+	return append(dst, raft.EncodeConf(loaded.Conf)...)
 }
 
-func decodeMark(row []byte) (at raft.Position, loaded bool, err error) {
-	if len(row) != markBytes || row[0] != markFormat || row[17] > 1 {
-		return raft.Position{}, false, &mvcc.DamageError{Row: rowMark, Err: fmt.Errorf("not a mark: %x", row)}
+func decodeMark(row []byte) (at raft.Position, loaded *raft.PlacedConf, err error) {
+	bad := func() (raft.Position, *raft.PlacedConf, error) {
+		return raft.Position{}, nil, &mvcc.DamageError{Row: rowMark, Err: fmt.Errorf("not a mark: %x", row)}
 	}
-	return raft.Position{
-		Index: id.Index(binary.LittleEndian.Uint64(row[1:])),
-		Term:  id.Term(binary.LittleEndian.Uint64(row[9:])),
-	}, row[17] == 1, nil
+	if len(row) < markBytes || row[0] != markFormat || row[17] > 1 || row[17] == 0 && len(row) > markBytes {
+		return bad()
+	}
+	at.Index = id.Index(binary.LittleEndian.Uint64(row[1:]))
+	at.Term = id.Term(binary.LittleEndian.Uint64(row[9:]))
+	if row[17] == 0 {
+		return at, nil, nil
+	}
+	loaded = &raft.PlacedConf{}
+	switch rest := row[markBytes:]; {
+	case len(rest) == 0: // the first rows of this format had no configuration
+	case len(rest) < 8:
+		return bad()
+	default:
+		loaded.Index = id.Index(binary.LittleEndian.Uint64(rest))
+		if loaded.Conf, err = raft.DecodeConf(rest[8:]); err != nil {
+			return bad()
+		}
+	}
+	return at, loaded, nil
 }
 
-func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (at raft.Position, loaded bool, err error) {
+func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (at raft.Position, loaded *raft.PlacedConf, err error) {
 	row, err := get(key, nil)
 	switch {
 	case errors.Is(err, engine.ErrNotFound):
-		return raft.Position{}, false, nil
+		return raft.Position{}, nil, nil
 	case err != nil:
-		return raft.Position{}, false, &mvcc.DamageError{Row: rowMark, Err: err}
+		return raft.Position{}, nil, &mvcc.DamageError{Row: rowMark, Err: err}
 	}
 	return decodeMark(row)
 }
@@ -129,11 +147,18 @@ func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (at raft.Po
 // Mark is the position up to which the state has applied.
 func (m *Machine) Mark() raft.Position { return m.mark }
 
-// Loaded says whether a snapshot brought the mark and nothing was applied since.
-// It is stored with the mark: after a crash between the loading of a snapshot and
-// the reset of the log (rule 21) it tells a log that has not heard of the
-// snapshot from one that has lost entries.
-func (m *Machine) Loaded() bool { return m.loaded }
+// Loaded says whether a snapshot brought the mark and nothing was applied since,
+// and which configuration came with it. Both are stored with the mark: after a
+// crash between the loading of a snapshot and the reset of the log (rule 21) they
+// tell a log that has not heard of the snapshot from one that has lost entries, and
+// what that log does not know. A mark written by the first version has an empty
+// configuration.
+func (m *Machine) Loaded() (conf raft.PlacedConf, ok bool) {
+	if m.loaded == nil {
+		return raft.PlacedConf{}, false
+	}
+	return *m.loaded, true
+}
 
 // Durable is the mark in the part of the store that survives a power loss.
 // Errors: *mvcc.DamageError.
@@ -192,7 +217,7 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	if err := m.store.Finish(); err != nil {
 		return nil, err
 	}
-	m.mark, m.loaded = mark, false
+	m.mark, m.loaded = mark, nil
 	if defect.On(defect.MarkOutsideBatch) {
 		m.owed = true
 	} else {
@@ -257,9 +282,9 @@ func fatal(err error) bool {
 
 const (
 	// removalRest is the pause after each slice of removal, so that writers find
-	// the applier free and the disk's share of deletions is bounded: about 50,000
-	// changes a second at most. Once the store has fallen behind with its
-	// own work the pause is a longer one: removal would make writers wait.
+	// the applier free and the disk's share of deletions is bounded. Once the store
+	// has fallen behind with its own work the pause is a longer one: removal would
+	// make writers wait.
 	removalRest       = 2 * time.Millisecond
 	removalRestBehind = 50 * time.Millisecond
 	// backlogLook is how many slices pass between two looks at the store.

@@ -20,12 +20,21 @@ type removal struct {
 	bytes int64
 }
 
-// A slice of removal looks at so many changes, and puts about so many bytes of
-// deletions into its batch.
+// A removal is cut into about removalSlices slices, so that it takes about as long
+// whatever its size: a minute with the rests that state.Machine makes between
+// them. A slice looks at leastRows to mostRows changes, and puts about
+// removalBytes of deletions into its batch.
 const (
-	removalRows  = 100
-	removalBytes = 64 << 10
+	removalSlices = 30_000
+	leastRows     = 32
+	mostRows      = 1000
+	removalBytes  = 256 << 10
 )
+
+// rows is how many changes a slice of this removal looks at.
+func (p *removal) rows() int {
+	return int(min(max(int64(p.target-max(p.done, 0))/removalSlices, leastRows), mostRows))
+}
 
 // Freeing says whether Remove has anything to do.
 func (s *Store) Freeing() bool { return s.removal.done < s.now.Compacted }
@@ -55,7 +64,7 @@ func (s *Store) Remove(batch engine.Batch) error {
 	}
 	defer it.Close()
 	more := it.SeekGE(low)
-	for rows := 0; more && rows < removalRows && batch.Bytes() < removalBytes; rows++ {
+	for rows := 0; more && rows < p.rows() && batch.Bytes() < removalBytes; rows++ {
 		if err := s.removeChange(batch, it, &p); err != nil {
 			return err
 		}
