@@ -44,6 +44,14 @@ const (
 	DutyOutlivesTerm
 	// ServeReadAtOnce: a linearizable read does not wait for its index to be applied.
 	ServeReadAtOnce
+	// LearnerVotes: a learner is counted as a voter.
+	LearnerVotes
+	// ChangeAtApply: a configuration takes effect when it is applied (rule 10).
+	ChangeAtApply
+	// JointOneHalf: the new half decides alone in a joint configuration.
+	JointOneHalf
+	// RemovedVotes: a removed member still votes, with those that have seen it do so.
+	RemovedVotes
 	// Count is the number of defects plus one.
 	Count
 )
@@ -53,6 +61,7 @@ var names = [Count]string{
 	"commit-earlier-term-by-counting", "read-by-one-ack", "torn-taken-for-corrupt", "corrupt-taken-for-torn",
 	"mark-outside-batch", "start-without-term-check", "no-directory-sync", "compact-late",
 	"resend-without-window", "apply-before-durable", "duty-outlives-term", "serve-read-at-once",
+	"learner-votes", "change-at-apply", "joint-one-half", "removed-votes",
 }
 
 // String names the defect as the simulator's flag does.

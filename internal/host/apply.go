@@ -159,7 +159,7 @@ func (a *applier) apply(g *Group) {
 		g.apply.term = last.Term
 		a.lose(g, last.Term)
 	}
-	a.results = g.changes.settle(a.results, entries)
+	a.results = g.changes.settle(a.results, entries, outcomes)
 	a.visible(g, last.Index)
 	clear(a.batch)
 }

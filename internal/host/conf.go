@@ -7,22 +7,30 @@ import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
 // confCall is a change of the configuration that a call waits for.
 type confCall struct {
-	call  Call
-	conf  raft.Conf
-	index id.Index
-	term  id.Term
+	call Call
+	// after, conf and context as in raft.Node.ProposeConf.
+	after   id.Index
+	conf    raft.Conf
+	context []byte
+	index   id.Index
+	term    id.Term
 }
 
-// ProposeConf changes the configuration by one voter. Results: raft.ErrNotLeader,
-// raft.ErrTransferring, raft.ErrChangePending, raft.ErrBadChange,
-// ErrLeaderChanged (the change was lost), ErrTimeout, ErrTimeoutLeader,
-// ErrStopped. A change is never proposed again.
-func (g *Group) ProposeConf(call Call, conf raft.Conf) {
-	if !g.h.stepper.inbox.change(report{kind: reportChange, g: g, more: &confCall{call: call, conf: conf}}) {
+// ProposeConf changes the configuration; after, conf and context are those of
+// raft.Node.ProposeConf, and the host owns them from now on. The call ends when the
+// change is applied here: with its index, for a change of several voters that of
+// the joint configuration. Results besides what the machine says of the change:
+// raft.ErrNotLeader, raft.ErrTransferring, raft.ErrChangePending,
+// raft.ErrBadChange, ErrLeaderChanged (the change was lost), ErrTimeout,
+// ErrTimeoutLeader, ErrStopped. A change is never proposed again.
+func (g *Group) ProposeConf(call Call, after id.Index, conf raft.Conf, context []byte) {
+	c := &confCall{call: call, after: after, conf: conf, context: context}
+	if !g.h.stepper.inbox.change(report{kind: reportChange, g: g, more: c}) {
 		call.To.Push(Result{Tag: call.Tag, Err: ErrStopped})
 		return
 	}
@@ -30,7 +38,7 @@ func (g *Group) ProposeConf(call Call, conf raft.Conf) {
 }
 
 func (s *stepper) proposeConf(g *Group, c *confCall) {
-	index, err := g.node.ProposeConf(g.now, c.conf)
+	index, err := g.node.ProposeConf(g.now, c.after, c.conf, c.context)
 	if err != nil {
 		s.results = append(s.results, ended{c.call.To, Result{Tag: c.call.Tag, Err: err}})
 		return
@@ -53,6 +61,13 @@ func (c *confCalls) add(x *confCall) {
 
 // end ends the calls that why says are over.
 func (c *confCalls) end(to []ended, why func(*confCall) (over bool, err error)) []ended {
+	return c.endWith(to, func(x *confCall) (bool, any, error) {
+		over, err := why(x)
+		return over, nil, err
+	})
+}
+
+func (c *confCalls) endWith(to []ended, why func(*confCall) (over bool, response any, err error)) []ended {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.list) == 0 {
@@ -60,31 +75,36 @@ func (c *confCalls) end(to []ended, why func(*confCall) (over bool, err error)) 
 	}
 	keep := c.list[:0]
 	for _, x := range c.list {
-		over, err := why(x)
+		over, response, err := why(x)
 		if !over {
 			keep = append(keep, x)
 			continue
 		}
-		to = append(to, ended{x.call.To, Result{Tag: x.call.Tag, Index: x.index, Err: err}})
+		to = append(to, ended{x.call.To, Result{Tag: x.call.Tag, Index: x.index, Response: response, Err: err}})
 	}
 	clear(c.list[len(keep):])
 	c.list = keep
 	return to
 }
 
-// settle ends the calls whose index was applied.
-func (c *confCalls) settle(to []ended, entries []raft.Entry) []ended {
+// settle ends the calls whose index was applied, with what the machine says of it.
+func (c *confCalls) settle(to []ended, entries []raft.Entry, outcomes []command.Outcome) []ended {
 	first := entries[0].Index
-	return c.end(to, func(x *confCall) (bool, error) {
+	return c.endWith(to, func(x *confCall) (bool, any, error) {
 		switch at := int(x.index - first); {
 		case x.index < first:
-			return true, ErrTimeoutLeader // a snapshot went over it
+			return true, nil, ErrTimeoutLeader // a snapshot went over it
 		case at >= len(entries):
-			return false, nil
+			return false, nil, nil
 		case entries[at].Term != x.term:
-			return true, ErrLeaderChanged
+			return true, nil, ErrLeaderChanged
 		}
-		return true, nil
+		for i := range outcomes {
+			if o := &outcomes[i]; o.Index == x.index && o.Origin == (command.Origin{}) {
+				return true, o.Response, o.Err
+			}
+		}
+		return true, nil, nil
 	})
 }
 
@@ -106,23 +126,17 @@ func (c *confCalls) wake() env.Instant {
 	return wake
 }
 
-// placedConf is a configuration and the index of its entry.
-type placedConf struct {
-	conf  raft.Conf
-	index id.Index
-}
-
 // followConfs keeps the configurations of the log that a snapshot may need: the
 // one in effect at an applied index, and those after it (rule 10).
 func (s *stepper) followConfs(g *Group, out *raft.Output) {
 	st := &g.step
 	if in := out.Install; in != nil {
-		st.confs = append(st.confs[:0], placedConf{in.Conf, in.ConfIndex})
+		st.confs = append(st.confs[:0], raft.PlacedConf{Conf: in.Conf, Index: in.ConfIndex})
 	}
 	if len(out.Entries) == 0 {
 		return
 	}
-	for n := len(st.confs); n > 1 && st.confs[n-1].index >= out.Entries[0].Index; n-- {
+	for n := len(st.confs); n > 1 && st.confs[n-1].Index >= out.Entries[0].Index; n-- {
 		st.confs = st.confs[:n-1]
 	}
 	for i := range out.Entries {
@@ -130,20 +144,20 @@ func (s *stepper) followConfs(g *Group, out *raft.Output) {
 		if e.Kind != raft.Change {
 			continue
 		}
-		conf, err := raft.DecodeConf(e.Data)
+		conf, _, err := raft.DecodeChange(e.Data)
 		invariant.Check(err == nil, "configuration at %d: %v", e.Index, err)
-		st.confs = append(st.confs, placedConf{conf, e.Index})
+		st.confs = append(st.confs, raft.PlacedConf{Conf: conf, Index: e.Index})
 	}
-	for len(st.confs) > 1 && st.confs[1].index <= g.Applied() {
+	for len(st.confs) > 1 && st.confs[1].Index <= g.Applied() {
 		st.confs = append(st.confs[:0], st.confs[1:]...)
 	}
 }
 
 // confAt is the configuration in effect at an index that is applied.
-func (g *Group) confAt(index id.Index) placedConf {
+func (g *Group) confAt(index id.Index) raft.PlacedConf {
 	at := g.step.confs[0]
 	for _, c := range g.step.confs {
-		if c.index <= index {
+		if c.Index <= index {
 			at = c
 		}
 	}

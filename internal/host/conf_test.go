@@ -14,7 +14,7 @@ import (
 func (m *member) change(deadline time.Duration, voters ...id.Member) uint64 {
 	tag := uint64(len(m.w.calls) + 1)
 	m.w.calls[tag] = &issued{read: true, from: m}
-	m.group.ProposeConf(m.call(tag, deadline), raft.Conf{Voters: voters})
+	m.group.ProposeConf(m.call(tag, deadline), m.group.Status().ConfIndex, raft.Conf{Voters: voters}, nil)
 	m.poke()
 	return tag
 }
@@ -39,7 +39,7 @@ func TestAVoterIsRemovedAndComesBack(t *testing.T) {
 	if r := w.result(leader.change(0, 1, 2, 3)); r.Err != nil {
 		t.Fatalf("%+v", r)
 	}
-	if r := w.result(leader.change(0, 1)); !errors.Is(r.Err, raft.ErrBadChange) {
+	if r := w.result(leader.change(0)); !errors.Is(r.Err, raft.ErrBadChange) {
 		t.Fatalf("%+v", r)
 	}
 	if r := w.result(gone.change(0, others...)); !errors.Is(r.Err, raft.ErrNotLeader) {

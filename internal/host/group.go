@@ -31,7 +31,7 @@ type Group struct {
 	lastDone atomic.Uint64 // the applied index, visible to readers
 	backlog  atomic.Int64  // bytes handed to the applier and not yet applied
 	votes    atomic.Bool   // this replica is a voter
-	alone    atomic.Bool   // this replica is the only voter
+	alone    atomic.Bool   // there is no other member, voter or learner
 	damaged  atomic.Bool   // neither votes nor stands (rule 5)
 
 	// mu guards the node and now: the stepper holds it while it steps this group,

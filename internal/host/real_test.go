@@ -161,7 +161,7 @@ func TestManyClientsOnRealGoroutines(t *testing.T) {
 	if got := <-late; !errors.Is(got.Err, ErrStopped) {
 		t.Errorf("a read after the end: %+v", got)
 	}
-	r.group.ProposeConf(Call{To: late}, raft.Conf{})
+	r.group.ProposeConf(Call{To: late}, 0, raft.Conf{}, nil)
 	if got := <-late; !errors.Is(got.Err, ErrStopped) {
 		t.Errorf("a change after the end: %+v", got)
 	}

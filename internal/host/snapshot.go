@@ -92,7 +92,7 @@ func (s *stepper) sendChunks(g *Group) {
 		at := o.frozen.At()
 		conf := g.confAt(at.Index)
 		e := Envelope{Group: g.id, From: s.h.opts.Member, To: o.to, Snapshot: &SnapshotChunk{
-			At: at, Conf: conf.conf, ConfIndex: conf.index, Term: o.term, Number: o.number}}
+			At: at, Conf: conf.Conf, ConfIndex: conf.Index, Term: o.term, Number: o.number}}
 		wanted := s.leads(g) && g.step.leaderTerm == o.term
 		s.h.opts.Tasks.Go("send a snapshot", func() (done bool) {
 			s.h.sendChunk(g, o, e, wanted)
@@ -143,6 +143,7 @@ type incoming struct {
 type received struct {
 	handle uint64
 	at     raft.Position
+	conf   raft.PlacedConf
 	chunks [][]byte
 }
 
@@ -167,7 +168,8 @@ func (s *stepper) takeChunk(g *Group, from id.Member, c *SnapshotChunk) {
 	g.step.snapshots++
 	handle := uint64(g.step.snapshots)
 	// The last one is empty: it says that all others were there.
-	g.step.received = append(g.step.received, received{handle, c.At, in.chunks[:c.Number]})
+	g.step.received = append(g.step.received, received{handle, c.At,
+		raft.PlacedConf{Conf: c.Conf, Index: c.ConfIndex}, in.chunks[:c.Number]})
 	*in = incoming{}
 	g.node.Step(g.now, raft.Message{From: from, To: s.h.opts.Member, Term: c.Term, Body: &raft.Snapshot{
 		At: c.At, Conf: c.Conf, ConfIndex: c.ConfIndex, Handle: handle}})
@@ -192,7 +194,7 @@ func (a *applier) install(g *Group, r *received) {
 	snapshots, ok := g.machine.(Snapshots)
 	invariant.Check(ok, "group %d was sent a snapshot that its machine cannot load", g.id)
 	chunks := r.chunks
-	err := snapshots.Load(r.at, func() (chunk []byte, ok bool) {
+	err := snapshots.Load(r.at, r.conf, func() (chunk []byte, ok bool) {
 		if len(chunks) == 0 {
 			return nil, false
 		}

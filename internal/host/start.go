@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
@@ -23,8 +24,10 @@ const (
 
 // Open brings a group to life: one that the log knows is started by rule 12
 // (state and log are reconciled, committed entries replayed); any other is
-// created with conf as its first configuration. Call it before any turn. Nothing
-// that depends on what Open wrote is said before the first sync.
+// created with conf as its first configuration. A conf without this member, or an
+// empty one, is right for one that joins: it follows whoever leads, and stands only
+// when the log that it is sent makes it a voter. Call Open before any turn. Nothing
+// that depends on what it wrote is said before the first sync.
 // Errors: *raftlog.DamageError for a lone voter with a damaged log (rule 5),
 // *LostLogError, what Machine.Apply says, the file system's.
 func (h *Host) Open(group id.Group, machine Machine, conf raft.Conf) (*Group, error) {
@@ -62,11 +65,9 @@ func (h *Host) bear(g *Group, start raft.Start) {
 	g.term.Store(uint64(start.Hard.Term))
 	g.lastDone.Store(uint64(start.Applied))
 	g.step.bornTerm = start.Hard.Term
-	g.step.confs = []placedConf{{start.Previous, start.PreviousIndex}}
+	g.step.confs = []raft.PlacedConf{{Conf: start.Conf, Index: start.ConfIndex}}
 	if start.ConfIndex > start.PreviousIndex {
-		g.step.confs = append(g.step.confs, placedConf{start.Conf, start.ConfIndex})
-	} else {
-		g.step.confs[0] = placedConf{start.Conf, start.ConfIndex}
+		g.step.confs = slices.Insert(g.step.confs, 0, raft.PlacedConf{Conf: start.Previous, Index: start.PreviousIndex})
 	}
 	g.step.wake = now
 	g.log.base = start.Base.Index
@@ -79,7 +80,7 @@ func (h *Host) bear(g *Group, start raft.Start) {
 	g.apply.unseen = h.opts.Limits.FlushBytes
 	g.damaged.Store(start.Damaged)
 	g.setConf(start.Conf)
-	if g.alone.Load() {
+	if start.Conf.Alone(h.opts.Member) {
 		g.node.Campaign(now)
 	}
 }
@@ -105,7 +106,7 @@ func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf) (raft.St
 		h.opts.Log.Create(group, conf)
 		return raft.Start{Conf: conf, Previous: conf}, nil
 	}
-	alone := len(start.Conf.Voters) == 1
+	alone := start.Conf.Alone(h.opts.Member)
 	if damage := h.opts.Log.Damage(); damage != nil {
 		if alone {
 			return raft.Start{}, damage
@@ -116,16 +117,37 @@ func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf) (raft.St
 	if fit == fits {
 		return start, nil
 	}
-	snapshots, ok := machine.(Snapshots)
-	if unaware := fit == forked || fit == short && ok && snapshots.Loaded(); !unaware {
+	brought, loaded := broughtConf(machine)
+	if unaware := fit == forked || fit == short && loaded; !unaware {
 		// What is missing was promised: it is before the mark, or just after it.
 		if alone {
 			return raft.Start{}, &LostLogError{Group: group, Mark: mark, First: start.Base.Index + 1, Last: start.Last, Reason: fit.String()}
 		}
 		start.Damaged = true
 	}
-	h.restart(group, &start, mark)
+	if !loaded || len(brought.Conf.Voters) == 0 {
+		brought = confBefore(&start, mark.Index)
+	}
+	h.restart(group, &start, mark, brought)
 	return start, nil
+}
+
+// broughtConf is the configuration that came with the state, if it is that of a
+// snapshot to which nothing was added. The log, when it has not heard of the
+// snapshot, may know only older ones.
+func broughtConf(machine Machine) (conf raft.PlacedConf, loaded bool) {
+	if snapshots, ok := machine.(Snapshots); ok {
+		return snapshots.Loaded()
+	}
+	return conf, false
+}
+
+// confBefore is the latest configuration that the log knows at an index.
+func confBefore(start *raft.Start, index id.Index) raft.PlacedConf {
+	if start.ConfIndex <= index {
+		return raft.PlacedConf{Conf: start.Conf, Index: start.ConfIndex}
+	}
+	return raft.PlacedConf{Conf: start.Previous, Index: min(start.PreviousIndex, index)}
 }
 
 // fit says how a log and a state go together.
@@ -176,20 +198,16 @@ func termAt(start *raft.Start, index id.Index) id.Term {
 
 // restart discards a group's log and lets it begin anew, empty, at the mark; the
 // reset is a record of the log. Term and vote stay.
-func (h *Host) restart(group id.Group, start *raft.Start, mark raft.Position) {
-	conf, index := start.Conf, start.ConfIndex
-	if index > mark.Index {
-		conf, index = start.Previous, start.PreviousIndex
-	}
+func (h *Host) restart(group id.Group, start *raft.Start, mark raft.Position, conf raft.PlacedConf) {
 	hard := start.Hard
 	if mark.Term > hard.Term {
 		hard.Term, hard.Vote = mark.Term, 0
 	}
 	hard.Commit = mark.Index
 	h.opts.Log.Append(raftlog.Save{Group: group, Hard: hard,
-		Reset: &raftlog.Reset{At: mark, Conf: conf, ConfIndex: min(index, mark.Index)}})
-	*start = raft.Start{Hard: hard, Conf: conf, ConfIndex: min(index, mark.Index), Previous: conf,
-		PreviousIndex: min(index, mark.Index), Base: mark, Last: mark.Index, Applied: mark.Index, Damaged: start.Damaged}
+		Reset: &raftlog.Reset{At: mark, Conf: conf.Conf, ConfIndex: conf.Index}})
+	*start = raft.Start{Hard: hard, Conf: conf.Conf, ConfIndex: conf.Index, Previous: conf.Conf,
+		PreviousIndex: conf.Index, Base: mark, Last: mark.Index, Applied: mark.Index, Damaged: start.Damaged}
 }
 
 // replay applies the committed entries after the mark, and fills in what the node

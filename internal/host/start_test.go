@@ -186,7 +186,7 @@ func TestDamageIsRememberedUntilItIsHealed(t *testing.T) {
 		w.run(3 * time.Second)
 		m.crash(simenv.PowerCrash)
 		// The next run begins with a state that is as far as its log.
-		m.saved = savedState{s.Last, w.replayed(s.Last.Index), false}
+		m.saved = savedState{mark: s.Last, data: w.replayed(s.Last.Index)}
 	}
 	w.onSend = nil
 	m.start()

@@ -1,8 +1,6 @@
 package host
 
 import (
-	"slices"
-
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -46,7 +44,7 @@ type stepState struct {
 	// What waits for the group's node within this turn.
 	forwards []forwarded
 	duties   []proposal
-	confs    []placedConf
+	confs    []raft.PlacedConf
 	// What this replica saves for followers, and what it receives; see
 	// snapshot.go.
 	outgoing  []*outgoing
@@ -289,10 +287,10 @@ func (s *stepper) note(g *Group, e raft.Event) {
 	s.events = append(s.events, groupEvent{g.id, e})
 }
 
-// setConf notes whether this replica votes, and whether it is the only one.
+// setConf notes whether this replica votes, and whether there is no other member.
 func (g *Group) setConf(conf raft.Conf) {
-	g.votes.Store(slices.Contains(conf.Voters, g.h.opts.Member))
-	g.alone.Store(len(conf.Voters) == 1 && conf.Voters[0] == g.h.opts.Member)
+	g.votes.Store(conf.Votes(g.h.opts.Member))
+	g.alone.Store(conf.Alone(g.h.opts.Member) && len(conf.Learners) == 0)
 }
 
 // leads says whether this replica is known to lead.

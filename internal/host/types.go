@@ -37,11 +37,13 @@ type Snapshots interface {
 	// Freeze takes a frozen copy of the state in the applier's turn.
 	Freeze() (Frozen, error)
 	// Load replaces the state by a received snapshot and its mark, in one atomic,
-	// durable step. next yields the chunks in order.
-	Load(at raft.Position, next func() (chunk []byte, ok bool)) error
+	// durable step. next yields the chunks in order. conf is the configuration in
+	// effect at the mark: it is kept with the mark, for Loaded.
+	Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error
 	// Loaded says whether the mark is that of a loaded snapshot: nothing was applied
-	// since. It is as durable as the mark.
-	Loaded() bool
+	// since. It is as durable as the mark, and so is the configuration that came
+	// with it: a crash may come before the log has heard of either.
+	Loaded() (conf raft.PlacedConf, ok bool)
 }
 
 // Frozen is a state saved at its mark, read in chunks elsewhere than in a turn.
@@ -115,9 +117,11 @@ type Call struct {
 // Result ends one call.
 type Result struct {
 	Tag uint64
-	// Index is the applied index of the command, or that of the read.
+	// Index is the applied index of the command, that of the change of the
+	// configuration, or that of the read.
 	Index id.Index
-	// Response is that of command.Outcome; nil for reads.
+	// Response is that of command.Outcome; nil for reads. For a change it is that of
+	// the outcome with its index and without an origin, if the machine gives one.
 	Response any
 	Err      error
 }

@@ -79,8 +79,9 @@ type member struct {
 type savedState struct {
 	mark raft.Position
 	data map[string]string
-	// loaded: a snapshot brought the mark.
+	// loaded: a snapshot brought the mark, and conf.
 	loaded bool
+	conf   raft.PlacedConf
 }
 
 func newWorld(t testing.TB, seed uint64, members int) *world {
@@ -124,7 +125,7 @@ func (m *member) start() bool {
 	m.host = New(Options{Member: m.id, Clock: outside.Clock, Rand: outside.Rand, Tasks: outside.Tasks, Log: store, Transport: m,
 		Election: time.Second, Heartbeat: 100 * time.Millisecond, Limits: m.w.limits,
 		Events: func(_ id.Group, e raft.Event) { m.w.tell(m, e) }})
-	m.state = &register{m: m, mark: m.saved.mark, data: maps.Clone(m.saved.data), loaded: m.saved.loaded}
+	m.state = &register{m: m, mark: m.saved.mark, data: maps.Clone(m.saved.data), loaded: m.saved.loaded, conf: m.saved.conf}
 	var machine Machine = m.state
 	if !m.w.noSaves {
 		machine = savingRegister{m.state}
@@ -467,15 +468,16 @@ type register struct {
 	fails error
 	sizes []int // commands per entry, for tests of batches
 	loads int   // snapshots loaded
-	// loaded: the mark is that of a snapshot.
+	// loaded: the mark is that of a snapshot, which came with conf.
 	loaded bool
+	conf   raft.PlacedConf
 }
 
 func (r *register) Mark() raft.Position             { return r.mark }
 func (r *register) Durable() (raft.Position, error) { return r.m.saved.mark, nil }
 
 func (r *register) StartFlush() error {
-	r.flushed = &savedState{r.mark, maps.Clone(r.data), r.loaded}
+	r.flushed = &savedState{r.mark, maps.Clone(r.data), r.loaded, r.conf}
 	r.turns = 3
 	return nil
 }
@@ -549,12 +551,12 @@ func (r savingRegister) Freeze() (Frozen, error) {
 	return f, nil
 }
 
-func (r savingRegister) Loaded() bool { return r.loaded }
+func (r savingRegister) Loaded() (raft.PlacedConf, bool) { return r.conf, r.loaded }
 
-func (r savingRegister) Load(at raft.Position, next func() ([]byte, bool)) error {
+func (r savingRegister) Load(at raft.Position, conf raft.PlacedConf, next func() ([]byte, bool)) error {
 	r.mark, r.data, r.flushed = at, map[string]string{}, nil
 	r.loads++
-	r.loaded = true
+	r.loaded, r.conf = true, conf
 	for {
 		chunk, ok := next()
 		if !ok {
@@ -564,7 +566,7 @@ func (r savingRegister) Load(at raft.Position, next func() ([]byte, bool)) error
 			r.data[k] = v
 		}
 	}
-	r.m.saved = savedState{at, maps.Clone(r.data), true}
+	r.m.saved = savedState{at, maps.Clone(r.data), true, conf}
 	return nil
 }
 

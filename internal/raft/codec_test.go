@@ -23,7 +23,7 @@ func sample() []Message {
 			{Term: 4, Index: 9, Kind: Empty, Sum: 1}}},
 		&AppendReply{Match: 130}, &AppendReply{Reject: true, Previous: 7, Hint: Position{5, 2}},
 		&Heartbeat{Commit: 6, Round: 9}, &RoundReply{Round: 9},
-		&Snapshot{At: Position{7, 3}, Conf: Conf{Voters: []id.Member{1, 2}}, ConfIndex: 4, Handle: 77},
+		&Snapshot{At: Position{7, 3}, Conf: Conf{Voters: []id.Member{1, 2}, Learners: []id.Member{7}, Outgoing: []id.Member{2, 3}}, ConfIndex: 4, Handle: 77},
 		&TimeoutNow{}, &ReadRequest{ID: read}, &ReadReply{ID: read, Index: 8}, &ReadReply{ID: read, Refused: true},
 	}
 	var all []Message
@@ -67,6 +67,21 @@ func TestMessageBytesOfVersionOne(t *testing.T) {
 	if want := "01" + "02" + "0100000000000000" + "0302000000000000" + "00" + "00"; got != want {
 		t.Errorf("configuration is\n%s, was\n%s", got, want)
 	}
+	got = hex.EncodeToString(EncodeChange(Conf{Voters: []id.Member{1}, Learners: []id.Member{9}, Outgoing: []id.Member{1, 2}}, []byte("who")))
+	if want := "01" + "01" + "0100000000000000" + "01" + "0900000000000000" + "02" + "0100000000000000" + "0200000000000000" + "77686f"; got != want {
+		t.Errorf("change is\n%s, was\n%s", got, want)
+	}
+}
+
+// A change that the first version wrote was a configuration alone.
+func TestAConfAloneIsAChange(t *testing.T) {
+	want := Conf{Voters: []id.Member{1, 2}}
+	if c, context, err := DecodeChange(EncodeConf(want)); err != nil || context != nil || !c.equal(want) {
+		t.Errorf("decoded as %v with %q, %v", c, context, err)
+	}
+	if c, context, err := DecodeChange(EncodeChange(want, []byte{0, 0})); err != nil || string(context) != "\x00\x00" || !c.equal(want) {
+		t.Errorf("decoded as %v with %q, %v", c, context, err)
+	}
 }
 
 // A configuration that this program could not obey is refused.
@@ -78,18 +93,29 @@ func TestConfsThatAreRefused(t *testing.T) {
 		return data
 	}
 	for name, data := range map[string][]byte{
-		"empty":              {},
-		"another version":    spoil(0, 2),
-		"with a learner":     append(bytes.Clone(good[:len(good)-2]), 1, 9, 0, 0, 0, 0, 0, 0, 0, 0),
-		"with another half":  append(bytes.Clone(good[:len(good)-1]), 1, 9, 0, 0, 0, 0, 0, 0, 0),
-		"unsorted":           spoil(10, 0),
-		"a voter too few":    spoil(1, 3),
-		"more than it holds": spoil(1, 200),
-		"something after it": append(bytes.Clone(good), 0),
+		"empty":                    {},
+		"another version":          spoil(0, 2),
+		"a learner too few":        append(bytes.Clone(good[:len(good)-2]), 2, 9, 0, 0, 0, 0, 0, 0, 0, 0),
+		"another half, cut":        append(bytes.Clone(good[:len(good)-1]), 1, 9, 0, 0, 0, 0, 0, 0),
+		"unsorted":                 spoil(10, 0),
+		"a voter too few":          spoil(1, 3),
+		"more than it holds":       spoil(1, 200),
+		"a learner that votes":     EncodeConf(Conf{Voters: []id.Member{1, 2}, Learners: []id.Member{2}}),
+		"a learner that voted":     EncodeConf(Conf{Voters: []id.Member{1}, Learners: []id.Member{2}, Outgoing: []id.Member{2}}),
+		"learners in disorder":     EncodeConf(Conf{Voters: []id.Member{1}, Learners: []id.Member{3, 2}}),
+		"outgoing twice":           EncodeConf(Conf{Voters: []id.Member{1}, Outgoing: []id.Member{3, 3}}),
+		"joint without a new half": EncodeConf(Conf{Outgoing: []id.Member{3}}),
+		"nobody's number":          EncodeConf(Conf{Voters: []id.Member{0, 1}}),
 	} {
 		if c, err := DecodeConf(data); !errors.Is(err, ErrBadConf) {
-			t.Errorf("%s: decoded as %v, %v", name, c.Voters, err)
+			t.Errorf("%s: decoded as %v, %v", name, c, err)
 		}
+		if c, _, err := DecodeChange(data); !errors.Is(err, ErrBadConf) {
+			t.Errorf("%s: a change decoded as %v, %v", name, c, err)
+		}
+	}
+	if c, err := DecodeConf(append(bytes.Clone(good), 0)); !errors.Is(err, ErrBadConf) {
+		t.Errorf("with something after it: %v, %v", c, err)
 	}
 	if c, err := DecodeConf(EncodeConf(Conf{})); err != nil || c.Voters != nil {
 		t.Errorf("nobody: %v, %v", c, err)
@@ -134,13 +160,17 @@ func FuzzDecodeMessage(f *testing.F) {
 func FuzzDecodeConf(f *testing.F) {
 	f.Add(EncodeConf(Conf{}))
 	f.Add(EncodeConf(Conf{Voters: []id.Member{1, 2, 3}}))
+	f.Add(EncodeChange(Conf{Voters: []id.Member{1, 2}, Learners: []id.Member{4}, Outgoing: []id.Member{1, 3}}, []byte("context")))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := DecodeConf(data)
+		c, context, err := DecodeChange(data)
 		if err != nil {
 			return
 		}
-		if !c.valid() || !bytes.Equal(EncodeConf(c), data) {
-			t.Fatalf("%x decodes to %v", data, c.Voters)
+		if !c.valid() || !bytes.Equal(EncodeChange(c, context), data) {
+			t.Fatalf("%x decodes to %v with %x", data, c, context)
+		}
+		if alone, err := DecodeConf(data); (err == nil) != (context == nil) || err == nil && !alone.equal(c) {
+			t.Fatalf("%x decodes to %v alone, %v", data, alone, err)
 		}
 	})
 }

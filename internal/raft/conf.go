@@ -1,59 +1,56 @@
 package raft
 
 import (
-	"encoding/binary"
-	"errors"
+	"cmp"
 	"slices"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft/progress"
 )
 
-// placedConf is a configuration and the index of its entry.
-type placedConf struct {
-	conf  Conf
-	index id.Index
-}
-
-func (c Conf) votes(m id.Member) bool { return slices.Contains(c.Voters, m) }
-
-// valid says that the voters are sorted and without repetition.
-func (c Conf) valid() bool {
-	for i, m := range c.Voters {
-		if m == 0 || i > 0 && c.Voters[i-1] >= m {
-			return false
+// effective is the configuration in effect: the latest in the log (rule 10).
+func (n *Node) effective() *PlacedConf {
+	at := len(n.confs) - 1
+	if defect.On(defect.ChangeAtApply) {
+		for at > 0 && n.confs[at].Index > n.applied {
+			at--
 		}
 	}
-	return true
+	return &n.confs[at]
 }
 
-// conf is the configuration in effect: the latest in the log (rule 10).
-func (n *Node) conf() Conf { return n.confs[len(n.confs)-1].conf }
+func (n *Node) conf() Conf { return n.effective().Conf }
 
 func (n *Node) startConfs(s *Start) {
 	invariant.Check(s.Conf.valid() && s.Previous.valid() && s.PreviousIndex <= s.ConfIndex && s.ConfIndex <= s.Last,
-		"configurations %v at %d and %v at %d in a log up to %d", s.Previous.Voters, s.PreviousIndex, s.Conf.Voters, s.ConfIndex, s.Last)
+		"configurations %v at %d and %v at %d in a log up to %d", s.Previous, s.PreviousIndex, s.Conf, s.ConfIndex, s.Last)
 	if s.PreviousIndex < s.ConfIndex {
-		n.confs = append(n.confs, placedConf{s.Previous, s.PreviousIndex})
+		n.confs = append(n.confs, PlacedConf{s.Previous, s.PreviousIndex})
 	}
-	n.confs = append(n.confs, placedConf{s.Conf, s.ConfIndex})
+	n.confs = append(n.confs, PlacedConf{s.Conf, s.ConfIndex})
 	n.settleConfs()
+	n.lookRemoved()
 }
 
 // placeConf puts a change that was just appended into effect.
 func (n *Node) placeConf(e *Entry) {
-	conf, err := DecodeConf(e.Data)
+	conf, _, err := DecodeChange(e.Data)
 	invariant.Check(err == nil, "configuration at %d: %v", e.Index, err)
-	n.confs = append(n.confs, placedConf{conf, e.Index})
+	if defect.On(defect.RemovedVotes) {
+		// Nobody is forgotten who was a voter, until a restart reads the log.
+		conf.Voters = union(conf.Voters, n.conf().Voters)
+	}
+	n.confs = append(n.confs, PlacedConf{conf, e.Index})
 	n.confTookEffect()
 }
 
 // undoConfs takes back the changes that a truncation removed.
 func (n *Node) undoConfs(from id.Index) {
 	keep := len(n.confs)
-	for keep > 0 && n.confs[keep-1].index >= from {
+	for keep > 0 && n.confs[keep-1].Index >= from {
 		keep--
 	}
 	invariant.Check(keep > 0, "truncation at %d removes a committed configuration", from)
@@ -65,43 +62,91 @@ func (n *Node) undoConfs(from id.Index) {
 
 // settleConfs forgets configurations that can no longer come back.
 func (n *Node) settleConfs() {
-	for len(n.confs) > 1 && n.confs[1].index <= n.hard.Commit {
+	limit := n.hard.Commit
+	if defect.On(defect.ChangeAtApply) {
+		limit = n.applied
+	}
+	n.member = n.member || n.confs[0].Conf.Has(n.cfg.ID)
+	for len(n.confs) > 1 && n.confs[1].Index <= limit {
 		n.confs = append(n.confs[:0], n.confs[1:]...)
+		n.member = n.member || n.confs[0].Conf.Has(n.cfg.ID)
+	}
+}
+
+// appliedConfs looks at what the applied index means for configurations.
+func (n *Node) appliedConfs() {
+	if defect.On(defect.ChangeAtApply) && len(n.confs) > 1 {
+		n.settleConfs()
+		n.confTookEffect()
+	}
+	n.lookRemoved()
+	if n.role == Leader && n.conf().Joint() {
+		n.dirty = true // it may be ended now
+	}
+}
+
+// lookRemoved tells once that this replica is a member no more. One that is still
+// to join has applied configurations without itself too, but none with it before.
+func (n *Node) lookRemoved() {
+	committed := n.confs[0]
+	if n.member && committed.Index <= n.applied && !committed.Conf.Has(n.cfg.ID) {
+		n.member = false
+		n.tell(Event{Kind: Removed, Term: n.hard.Term, Member: n.cfg.ID, Index: committed.Index})
 	}
 }
 
 func (n *Node) confTookEffect() {
-	latest := n.confs[len(n.confs)-1]
-	n.tell(Event{Kind: ConfChanged, Term: n.hard.Term, Index: latest.index})
+	latest := n.effective()
+	n.tell(Event{Kind: ConfChanged, Term: n.hard.Term, Index: latest.Index})
 	if n.role != Leader {
 		return
 	}
-	for _, m := range latest.conf.Voters {
+	for _, m := range latest.Conf.Members() {
 		if f := n.follower(m); f != nil {
 			f.Leaving = 0
 		} else if m != n.cfg.ID {
-			n.followers = append(n.followers, n.newFollower(m))
+			n.addFollower(m)
 		}
 	}
 	for i := range n.followers {
-		if f := &n.followers[i]; f.Leaving == 0 && !latest.conf.votes(f.Member) {
-			f.Leaving = latest.index
+		if f := &n.followers[i]; f.Leaving == 0 && !latest.Conf.Has(f.Member) {
+			f.Leaving = latest.Index
 		}
 	}
-	slices.SortFunc(n.followers, func(a, b progress.Follower) int {
-		if a.Member < b.Member {
-			return -1
-		}
-		return 1
-	})
-	if n.transferee != 0 && !latest.conf.votes(n.transferee) {
+	if n.transferee != 0 && !slices.Contains(latest.Conf.Voters, n.transferee) {
 		n.endTransfer()
 	}
 }
 
-// ProposeConf appends a configuration change of one voter (rule 10). Errors:
-// ErrNotLeader, ErrTransferring, ErrChangePending, ErrBadChange.
-func (n *Node) ProposeConf(now env.Instant, conf Conf) (id.Index, error) {
+func (n *Node) addFollower(m id.Member) *progress.Follower {
+	n.followers = append(n.followers, n.newFollower(m))
+	slices.SortFunc(n.followers, func(a, b progress.Follower) int { return cmp.Compare(a.Member, b.Member) })
+	return n.follower(m)
+}
+
+// meetStranger is called with whoever asks for votes. Who is not in the
+// configuration has not heard of its removal; a leader tells it, as it tells those
+// that it removed itself.
+func (n *Node) meetStranger(m id.Member) {
+	if n.role != Leader || n.follower(m) != nil || n.conf().Has(m) {
+		return
+	}
+	n.addFollower(m).Leaving = n.effective().Index
+	n.dirty = true
+}
+
+// ProposeConf appends a configuration change (rule 10); context travels with it to
+// whoever applies it. conf is the target and not joint; after is the index of the
+// configuration in effect that the caller checked the change against.
+//
+// Learners may change freely. If more than one voter changes, a joint
+// configuration is appended, and the target by itself once that is committed and
+// applied here, or by a later leader; context goes with the first of the two, whose
+// index is returned. A voter becomes a learner only in a change of its own.
+//
+// Errors: ErrNotLeader, ErrTransferring, ErrChangePending, ErrBadChange (no voter
+// is left, nothing changes, or the lists of conf are not in order).
+func (n *Node) ProposeConf(now env.Instant, after id.Index, conf Conf, context []byte) (id.Index, error) {
 	n.now = now
 	latest := n.confs[len(n.confs)-1]
 	switch {
@@ -109,82 +154,28 @@ func (n *Node) ProposeConf(now env.Instant, conf Conf) (id.Index, error) {
 		return 0, ErrNotLeader
 	case n.transferee != 0:
 		return 0, ErrTransferring
-	case latest.index > n.hard.Commit || n.termFirst > n.hard.Commit:
+	case latest.Index != after || latest.Index > n.hard.Commit || n.termFirst > n.hard.Commit || latest.Conf.Joint():
 		return 0, ErrChangePending
-	case !conf.valid() || len(conf.Voters) == 0 || difference(latest.conf, conf) != 1:
+	case !conf.valid() || conf.Joint() || len(conf.Voters) == 0 || conf.equal(latest.Conf) && len(context) == 0:
 		return 0, ErrBadChange
 	}
-	index := n.appendOwn(Change, EncodeConf(conf))
+	next := conf
+	if difference(latest.Conf.Voters, conf.Voters) > 1 {
+		if next.Outgoing = latest.Conf.Voters; !next.valid() {
+			return 0, ErrBadChange
+		}
+	}
+	index := n.appendOwn(Change, EncodeChange(next, context))
 	n.advanceCommit()
 	return index, nil
 }
 
-// difference counts the voters that are in one of two configurations only.
-func difference(a, b Conf) (count int) {
-	for _, m := range a.Voters {
-		if !b.votes(m) {
-			count++
-		}
+// endJoint appends the second half of a joint configuration as the one to stay.
+func (n *Node) endJoint() {
+	latest := n.confs[len(n.confs)-1]
+	if !latest.Conf.Joint() || latest.Index > min(n.hard.Commit, n.applied) || n.termFirst > n.hard.Commit || n.transferee != 0 {
+		return
 	}
-	for _, m := range b.Voters {
-		if !a.votes(m) {
-			count++
-		}
-	}
-	return count
-}
-
-// The encoding of a Conf, version 1:
-//
-//	1 byte   version, 1
-//	uvarint  number of voters, then 8 bytes each, little-endian, ascending
-//	uvarint  number of learners, then the same; 0 in this version
-//	uvarint  number of voters of the other half of a joint configuration; 0 in
-//	         this version
-//
-// A configuration with learners or another half is refused by a program that
-// does not know them: it could not obey it.
-const confVersion = 1
-
-// ErrBadConf is what DecodeConf refuses with.
-var ErrBadConf = errors.New("raft: malformed or unknown configuration")
-
-// EncodeConf returns the data of a Change entry.
-func EncodeConf(c Conf) []byte { return appendConf(nil, c) }
-
-// DecodeConf reads what EncodeConf wrote. Errors: ErrBadConf.
-func DecodeConf(data []byte) (Conf, error) {
-	r := reader{rest: data}
-	c := r.conf()
-	if r.bad || len(r.rest) != 0 {
-		return Conf{}, ErrBadConf
-	}
-	return c, nil
-}
-
-func appendConf(buf []byte, c Conf) []byte {
-	buf = append(buf, confVersion)
-	buf = binary.AppendUvarint(buf, uint64(len(c.Voters)))
-	for _, m := range c.Voters {
-		buf = binary.LittleEndian.AppendUint64(buf, uint64(m))
-	}
-	return append(buf, 0, 0)
-}
-
-func (r *reader) conf() (c Conf) {
-	version := r.byte()
-	count := r.uvarint()
-	if version != confVersion || count > uint64(len(r.rest)/8) {
-		r.bad = true
-		return Conf{}
-	}
-	if count > 0 {
-		c.Voters = make([]id.Member, count)
-	}
-	for i := range c.Voters {
-		c.Voters[i] = id.Member(r.uint64())
-	}
-	learners, others := r.byte(), r.byte()
-	r.bad = r.bad || learners != 0 || others != 0 || !c.valid()
-	return c
+	n.appendOwn(Change, EncodeChange(Conf{Voters: latest.Conf.Voters, Learners: latest.Conf.Learners}, nil))
+	n.advanceCommit()
 }

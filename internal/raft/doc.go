@@ -36,7 +36,9 @@
 //	follower.go   what a follower takes from its leader, and owes it
 //	replicate.go  what a leader sends; commit; check-quorum
 //	read.go       linearizable reads by rounds (rule 11)
-//	conf.go       configurations: one change at a time (rule 10); their encoding
+//	conf.go       configurations, joint ones too: one change at a time (rule 10)
+//	confset.go    what a configuration says of its members; its quorums
+//	confcodec.go  the encoding of configurations and of changes
 //	transfer.go   handing leadership over
 //	snapshot.go   followers that the log no longer reaches; entries read back
 //	output.go     the one way out

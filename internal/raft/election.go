@@ -58,14 +58,11 @@ func (n *Node) restartTimer() {
 // undone. Only it may have that change; without it the others could be stuck
 // (thesis 4.2.2). Its own vote does not count then.
 func (n *Node) mayStand() bool {
-	return !n.damaged && slices.ContainsFunc(n.confs, func(c placedConf) bool { return c.conf.votes(n.cfg.ID) })
+	return !n.damaged && slices.ContainsFunc(n.confs, func(c PlacedConf) bool { return c.Conf.Votes(n.cfg.ID) })
 }
 
 // alone says that this replica is all that it takes to decide.
-func (n *Node) alone() bool {
-	c := n.conf()
-	return len(c.Voters) == 1 && c.Voters[0] == n.cfg.ID
-}
+func (n *Node) alone() bool { return n.conf().Alone(n.cfg.ID) }
 
 // Campaign stands for election at once, without waiting for a time-out (a lone
 // voter at start; tests). With other voters the pre-vote still comes first, so
@@ -130,7 +127,7 @@ func (n *Node) stand() {
 }
 
 func (n *Node) ask(pre bool) {
-	for _, m := range n.conf().Voters {
+	for _, m := range n.electors() {
 		if m == n.cfg.ID {
 			continue
 		}
@@ -155,6 +152,7 @@ func (n *Node) hearsLeader() bool {
 }
 
 func (n *Node) stepVoteRequest(m Message, b *VoteRequest) {
+	n.meetStranger(m.From)
 	granted := n.grants(m, b)
 	reply := n.message(m.From, &VoteReply{Pre: b.Pre, Granted: granted})
 	if b.Pre {
@@ -173,7 +171,11 @@ func (n *Node) stepVoteRequest(m Message, b *VoteRequest) {
 	n.reply(reply)
 }
 
-// grants decides on a vote or a pre-vote of a term at least the current one.
+// grants decides on a vote or a pre-vote of a term at least the current one. It
+// does not ask who is a voter: whose votes count is for the candidate's
+// configuration to say, which is the newer one if the vote matters. A learner
+// that was promoted may be the last to hear of it, and the vote of a new voter
+// may be what it takes to get a leader who can tell it.
 func (n *Node) grants(m Message, b *VoteRequest) bool {
 	last := n.log.end()
 	current := b.Last.Term > last.Term || b.Last.Term == last.Term && b.Last.Index >= last.Index
@@ -210,7 +212,7 @@ func (n *Node) countOwnVote() {
 }
 
 func (n *Node) decide() {
-	switch n.tally.Outcome(n.conf().Voters) {
+	switch n.outcome() {
 	case quorum.Won:
 		if n.role == PreCandidate {
 			n.stand()

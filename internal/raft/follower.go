@@ -90,7 +90,8 @@ func (n *Node) stepSnapshot(b *Snapshot) {
 	committed := n.hard.Commit
 	n.log.reset(b.At, committed)
 	n.hard.Commit, n.applying = b.At.Index, b.At.Index
-	n.confs = append(n.confs[:0], placedConf{b.Conf, b.ConfIndex})
+	n.confs = append(n.confs[:0], PlacedConf{b.Conf, b.ConfIndex})
+	n.member = n.member || b.Conf.Has(n.cfg.ID)
 	n.tell(Event{Kind: ConfChanged, Term: n.hard.Term, Index: b.ConfIndex})
 	n.install = b
 	n.agree(b.At.Index)

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -24,7 +25,10 @@ type Node struct {
 	log    log
 	// confs are the configurations in the log: the first is committed, those
 	// after it may still be undone. The last one is in effect (rule 10).
-	confs []placedConf
+	confs []PlacedConf
+	// member: a committed configuration had this replica, and it was not told of
+	// its removal yet.
+	member bool
 	// applying is the last index handed out in an Apply, applied the last that the
 	// host said is in the state machine.
 	applying, applied id.Index
@@ -159,6 +163,7 @@ func (n *Node) Step(now env.Instant, m Message) {
 func (n *Node) stepPast(m Message) {
 	switch b := m.Body.(type) {
 	case *VoteRequest:
+		n.meetStranger(m.From)
 		n.reply(n.message(m.From, &VoteReply{Pre: b.Pre}))
 	case *Append:
 		n.reply(n.message(m.From, &AppendReply{Reject: true, Previous: b.Previous.Index}))
@@ -222,6 +227,7 @@ func (n *Node) Applied(index id.Index) {
 	}
 	n.applied = index
 	n.healBy(index)
+	n.appliedConfs()
 	n.log.drop(n.cfg.CacheBytes, min(n.applied, n.log.durable))
 }
 
@@ -271,19 +277,21 @@ func (n *Node) tell(e Event) {
 
 // Status looks at the node.
 func (n *Node) Status() Status {
+	conf := n.effective()
 	s := Status{ID: n.cfg.ID, Role: n.role, Leader: n.leader, Hard: n.hard, Last: n.log.end(),
 		Durable: n.log.durable, Applied: n.applied, Damaged: n.damaged,
-		Conf: Conf{Voters: slices.Clone(n.conf().Voters)}}
+		Conf: conf.Conf.clone(), ConfIndex: conf.Index}
 	if n.role != Leader {
 		return s
 	}
-	for _, m := range n.conf().Voters {
-		if m == n.cfg.ID {
-			s.Progress = append(s.Progress, Progress{Member: m, Match: n.log.durable, Next: n.log.last + 1, Active: true})
-		} else if f := n.follower(m); f != nil {
-			s.Progress = append(s.Progress, Progress{Member: m, Match: f.Match(), Next: f.Next(),
-				Active: f.Active(n.now, n.cfg.Election), Snapshotting: f.State() == progress.Snapshot, Inflight: f.Inflight()})
-		}
+	s.Progress = append(s.Progress, Progress{Member: n.cfg.ID, Match: n.log.durable, Next: n.log.last + 1,
+		Active: true, Leaving: !conf.Conf.Has(n.cfg.ID)})
+	for i := range n.followers {
+		f := &n.followers[i]
+		s.Progress = append(s.Progress, Progress{Member: f.Member, Match: f.Match(), Next: f.Next(),
+			Active: f.Active(n.now, n.cfg.Election), Snapshotting: f.State() == progress.Snapshot, Inflight: f.Inflight(),
+			Learner: slices.Contains(conf.Conf.Learners, f.Member), Leaving: f.Leaving != 0})
 	}
+	slices.SortFunc(s.Progress, func(a, b Progress) int { return cmp.Compare(a.Member, b.Member) })
 	return s
 }

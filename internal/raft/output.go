@@ -12,6 +12,9 @@ func (n *Node) Output() (out Output, ok bool) {
 	}
 	n.dirty = false
 	if n.role == Leader {
+		n.endJoint()
+	}
+	if n.role == Leader {
 		n.replicate()
 	}
 	n.settleRound()

@@ -131,7 +131,7 @@ func (d *dice) fault(r *replica) {
 		if d.steady {
 			return
 		}
-		r.node.ProposeConf(d.now, d.otherConf(r.node.conf()))
+		r.node.ProposeConf(d.now, r.node.effective().Index, d.otherConf(r.node.conf()), nil)
 		r.pump()
 	case 9:
 		r.node.LeaderUnreachable(d.now)
@@ -199,7 +199,7 @@ func (d *dice) isolate(r *replica) {
 // is damaged. Only one ever is, or the others could not vote.
 func (d *dice) crash(r *replica) {
 	r.crash()
-	if !d.damage || d.rng.IntN(2) == 0 || !slices.Contains(d.replicas[0].disk.confs()[0].conf.Voters, r.id) {
+	if !d.damage || d.rng.IntN(2) == 0 || !slices.Contains(d.replicas[0].disk.confs()[0].Conf.Voters, r.id) {
 		return
 	}
 	d.damage = false
@@ -214,11 +214,11 @@ func (d *dice) otherConf(c Conf) Conf {
 	m := id.Member(1 + d.rng.IntN(5))
 	voters := slices.Clone(c.Voters)
 	if i := slices.Index(voters, m); i >= 0 {
-		return Conf{slices.Delete(voters, i, i+1)}
+		return Conf{Voters: slices.Delete(voters, i, i+1)}
 	}
 	voters = append(voters, m)
 	slices.Sort(voters)
-	return Conf{voters}
+	return Conf{Voters: voters}
 }
 
 // message loses, doubles, or delivers one message, mostly an early one.

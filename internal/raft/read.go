@@ -7,11 +7,11 @@ import (
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
-	"github.com/kvorum/kvorum/internal/raft/quorum"
+	"github.com/kvorum/kvorum/internal/raft/progress"
 )
 
 // A linearizable read takes the commit index of the moment at which it reaches
-// the leader, and is confirmed when a majority has acknowledged a round that
+// the leader, and is confirmed when a quorum has acknowledged a round that
 // left after that moment: nobody can have been elected, and have committed
 // more, before it (rule 11). All reads between two Outputs share one round.
 
@@ -53,21 +53,14 @@ func (n *Node) queueRead(read ReadID, from id.Member) {
 	n.confirmReads()
 }
 
-// confirmedRound is the latest round that a majority acknowledged.
+// confirmedRound is the latest round that a quorum acknowledged.
 func (n *Node) confirmedRound() uint64 {
-	n.rounds = n.rounds[:0]
-	for _, m := range n.conf().Voters {
-		switch f := n.follower(m); {
-		case m == n.cfg.ID:
-			n.rounds = append(n.rounds, max(n.round, n.roundWant))
-		case f != nil:
-			n.rounds = append(n.rounds, f.RoundHeard)
-		}
-	}
+	own := max(n.round, n.roundWant)
+	round := reached(n, &n.rounds, own, func(f *progress.Follower) uint64 { return f.RoundHeard })
 	if defect.On(defect.ReadByOneAck) {
 		return slices.Max(n.rounds)
 	}
-	return quorum.Reached(n.rounds)
+	return round
 }
 
 // confirmReads answers the reads whose round is confirmed.

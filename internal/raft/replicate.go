@@ -5,7 +5,6 @@ import (
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft/progress"
-	"github.com/kvorum/kvorum/internal/raft/quorum"
 )
 
 // lead begins the leadership of the current term with an Empty entry: nothing of
@@ -18,7 +17,7 @@ func (n *Node) lead() {
 	n.round, n.roundWant = 0, 0
 	n.transferee = 0
 	n.followers = n.followers[:0]
-	for _, m := range n.conf().Voters {
+	for _, m := range n.conf().Members() {
 		if m != n.cfg.ID {
 			n.followers = append(n.followers, n.newFollower(m))
 		}
@@ -26,7 +25,7 @@ func (n *Node) lead() {
 	n.appendOwn(Empty, nil)
 }
 
-// newFollower guesses that a voter has everything before the end of the log.
+// newFollower guesses that a member has everything before the end of the log.
 func (n *Node) newFollower(m id.Member) progress.Follower {
 	return progress.New(m, n.log.last+1, n.cfg.MaxInflightMessages, n.cfg.MaxInflightBytes, n.now)
 }
@@ -207,20 +206,11 @@ func (n *Node) stepAppendReply(from id.Member, b *AppendReply) {
 	}
 }
 
-// advanceCommit commits what a majority of the voters has on stable storage, if
+// advanceCommit commits what a quorum of the voters has on stable storage, if
 // it is of this term: entries of earlier terms are only committed along with it
 // (Raft paper, 5.4.2).
 func (n *Node) advanceCommit() {
-	n.indices = n.indices[:0]
-	for _, m := range n.conf().Voters {
-		switch f := n.follower(m); {
-		case m == n.cfg.ID:
-			n.indices = append(n.indices, n.log.durable)
-		case f != nil:
-			n.indices = append(n.indices, f.Match())
-		}
-	}
-	index := quorum.Reached(n.indices)
+	index := reached(n, &n.indices, n.log.durable, (*progress.Follower).Match)
 	if index <= n.hard.Commit {
 		return
 	}
@@ -230,7 +220,7 @@ func (n *Node) advanceCommit() {
 	n.setCommit(index)
 	n.confirmReads()
 	n.dropLeavers()
-	if latest := n.confs[len(n.confs)-1]; latest.index <= index && !latest.conf.votes(n.cfg.ID) {
+	if latest := n.effective(); latest.Index <= index && !latest.Conf.Votes(n.cfg.ID) {
 		n.leave()
 	}
 }
@@ -241,7 +231,7 @@ func (n *Node) leave() {
 	n.replicate()
 	var heir id.Member
 	for i := range n.followers {
-		if f := &n.followers[i]; heir == 0 && f.Leaving == 0 && f.Match() == n.log.last {
+		if f := &n.followers[i]; heir == 0 && n.mayInherit(f) && f.Match() == n.log.last {
 			heir = f.Member
 		}
 	}
@@ -279,18 +269,9 @@ func (n *Node) PeerUnreachable(member id.Member) {
 	}
 }
 
-// quorumHeard is the instant since which a majority was heard.
+// quorumHeard is the instant since which a quorum was heard.
 func (n *Node) quorumHeard() env.Instant {
-	n.instants = n.instants[:0]
-	for _, m := range n.conf().Voters {
-		switch f := n.follower(m); {
-		case m == n.cfg.ID:
-			n.instants = append(n.instants, n.now)
-		case f != nil:
-			n.instants = append(n.instants, f.Heard)
-		}
-	}
-	return quorum.Reached(n.instants)
+	return reached(n, &n.instants, n.now, func(f *progress.Follower) env.Instant { return f.Heard })
 }
 
 // tickLeader steps down without a quorum, and sees to it that every follower

@@ -306,14 +306,24 @@ func (s *stage) propose(a args) {
 	r.pump()
 }
 
-// conf ID VOTER...: propose a configuration.
+// conf ID VOTER... [learners LEARNER...] [after=INDEX] [context=WORD]: propose a
+// configuration; it was checked against the one in effect if after does not say
+// otherwise.
 func (s *stage) conf(a args) {
 	r := s.at(a, 0)
 	var c Conf
-	for i := 1; i < len(a); i++ {
-		c.Voters = append(c.Voters, id.Member(a.number(i)))
+	var context []byte
+	list := &c.Voters
+	for i, w := range a[1:] {
+		if word, found := strings.CutPrefix(w, "context="); found {
+			context = []byte(word)
+		} else if w == "learners" {
+			list = &c.Learners
+		} else if !strings.Contains(w, "=") {
+			*list = append(*list, id.Member(a.number(i+1)))
+		}
 	}
-	_, err := r.node.ProposeConf(s.w.now, c)
+	_, err := r.node.ProposeConf(s.w.now, id.Index(a.option("after", int(r.node.effective().Index))), c, context)
 	s.refused(err)
 	r.pump()
 }
@@ -403,12 +413,13 @@ func (s *stage) status(a args) {
 		if st.Damaged {
 			role = "damaged " + role
 		}
-		s.print("%v: %s, term %d, leader %v, last %d/%d, durable %d, commit %d, applied %d, voters %v",
-			r.id, role, st.Hard.Term, st.Leader, st.Last.Index, st.Last.Term, st.Durable, st.Hard.Commit, st.Applied, st.Conf.Voters)
+		s.print("%v: %s, term %d, leader %v, last %d/%d, durable %d, commit %d, applied %d, %s",
+			r.id, role, st.Hard.Term, st.Leader, st.Last.Index, st.Last.Term, st.Durable, st.Hard.Commit, st.Applied, describeConf(st.Conf))
 		for _, p := range st.Progress {
 			if p.Member != r.id {
 				f := r.node.follower(p.Member)
-				s.print("   %v: %v, match %d, next %d, %d bytes in flight", p.Member, f.State(), p.Match, p.Next, p.Inflight)
+				s.print("   %v: %v, match %d, next %d, %d bytes in flight%s%s", p.Member, f.State(), p.Match, p.Next, p.Inflight,
+					word(p.Learner, ", learner", ""), word(p.Leaving, ", leaving", ""))
 			}
 		}
 	}
@@ -442,7 +453,7 @@ func describeBody(body Body) string {
 	case *RoundReply:
 		return fmt.Sprintf("heard round %d", b.Round)
 	case *Snapshot:
-		return fmt.Sprintf("snapshot at %d/%d, voters %v from %d", b.At.Index, b.At.Term, b.Conf.Voters, b.ConfIndex)
+		return fmt.Sprintf("snapshot at %d/%d, %s from %d", b.At.Index, b.At.Term, describeConf(b.Conf), b.ConfIndex)
 	case *TimeoutNow:
 		return "timeout-now"
 	case *ReadRequest:

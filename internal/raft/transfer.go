@@ -1,6 +1,8 @@
 package raft
 
 import (
+	"slices"
+
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft/progress"
@@ -18,7 +20,7 @@ func (n *Node) Transfer(now env.Instant, to id.Member) error {
 	case to == 0:
 		to = n.heir()
 	}
-	if f := n.follower(to); f == nil || f.Leaving != 0 {
+	if f := n.follower(to); f == nil || !n.mayInherit(f) {
 		return ErrBadTransferee
 	}
 	n.transferee, n.transferSent = to, false
@@ -33,7 +35,7 @@ func (n *Node) heir() id.Member {
 	var best *progress.Follower
 	for i := range n.followers {
 		f := &n.followers[i]
-		if f.Leaving == 0 && f.Active(n.now, n.cfg.Election) && (best == nil || f.Match() > best.Match()) {
+		if n.mayInherit(f) && f.Active(n.now, n.cfg.Election) && (best == nil || f.Match() > best.Match()) {
 			best = f
 		}
 	}
@@ -44,4 +46,13 @@ func (n *Node) heir() id.Member {
 }
 
 // endTransfer gives a transfer up; proposals are taken again.
-func (n *Node) endTransfer() { n.transferee, n.transferSent = 0, false }
+func (n *Node) endTransfer() {
+	n.transferee, n.transferSent = 0, false
+	n.dirty = true // the end of a joint configuration may have waited
+}
+
+// mayInherit says whether a follower may be handed the leadership: it is a voter
+// and will still be one when a joint configuration has ended.
+func (n *Node) mayInherit(f *progress.Follower) bool {
+	return slices.Contains(n.conf().Voters, f.Member)
+}

@@ -15,8 +15,9 @@ const (
 	Batch Kind = 1
 	// Empty is the first entry of every leader's term (thesis 6.4, rule 11).
 	Empty Kind = 2
-	// Change holds an encoded Conf and nothing else; it takes effect when it is
-	// appended and is undone when it is truncated (rule 10).
+	// Change holds what EncodeChange makes: a Conf, and a context that raft only
+	// carries. The Conf takes effect when the entry is appended and is undone when
+	// it is truncated (rule 10).
 	Change Kind = 3
 )
 
@@ -46,11 +47,26 @@ type HardState struct {
 	Commit id.Index
 }
 
-// Conf is the configuration of a group: who votes. (Learners and the second
-// half of a joint configuration have room in its encoding, see EncodeConf.)
+// Conf is the configuration of a group: who votes, and who only learns. Each list
+// is sorted and without repetition.
 type Conf struct {
-	// Voters is sorted and without repetition.
+	// Voters decide: elections, commits, read rounds and the leader's check of its
+	// quorum need a majority of them.
 	Voters []id.Member
+	// Learners are sent everything and decide nothing; none of them is in the other
+	// lists.
+	Learners []id.Member
+	// Outgoing, when it is not empty, are the voters of before: the configuration
+	// is joint and every decision needs a majority of them too (Raft paper,
+	// section 6). Members may be in both.
+	Outgoing []id.Member
+}
+
+// PlacedConf is a configuration and the index of its entry; 0 is the first one
+// of a group, which has no entry.
+type PlacedConf struct {
+	Conf  Conf
+	Index id.Index
 }
 
 // TermRun says that entries from First on, up to the next run, have this Term.
@@ -211,6 +227,9 @@ const (
 	ConfChanged
 	// Healed: a damaged replica applied Index of Term and votes again (rule 5).
 	Healed
+	// Removed: this replica was a member and has applied the configuration of
+	// Index, which does not have it any more. It comes once.
+	Removed
 )
 
 // Event is one thing that happened inside a node.
@@ -223,16 +242,20 @@ type Event struct {
 
 // Status is a look at a node.
 type Status struct {
-	ID       id.Member
-	Role     Role
-	Leader   id.Member
-	Hard     HardState
-	Last     Position
-	Durable  id.Index
-	Applied  id.Index
-	Conf     Conf
-	Damaged  bool
-	Progress []Progress // of a leader: one for each voter, sorted by member
+	ID      id.Member
+	Role    Role
+	Leader  id.Member
+	Hard    HardState
+	Last    Position
+	Durable id.Index
+	Applied id.Index
+	// Conf is the configuration in effect, and ConfIndex where it stands.
+	Conf      Conf
+	ConfIndex id.Index
+	Damaged   bool
+	// Progress, of a leader, has one for each member, itself included, and for each
+	// that is Leaving, sorted by member.
+	Progress []Progress
 }
 
 // Progress is what a leader knows of one follower.
@@ -244,6 +267,10 @@ type Progress struct {
 	Active bool
 	// Snapshotting says that it waits for a snapshot.
 	Snapshotting bool
+	// Learner says that it is a learner of the configuration in effect; Leaving that
+	// it is not in it any more, but is sent to until it knows, or is silent for an
+	// election time-out.
+	Learner, Leaving bool
 	// Inflight are the bytes sent and not yet answered.
 	Inflight int
 }

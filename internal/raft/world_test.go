@@ -67,7 +67,7 @@ type wantedSnapshot struct {
 type disk struct {
 	hard    HardState
 	base    Position
-	conf    placedConf // the latest at or below base
+	conf    PlacedConf // the latest at or below base
 	entries []Entry
 }
 
@@ -83,7 +83,7 @@ func (d *disk) term(i id.Index) id.Term {
 func (d *disk) write(out *Output) {
 	d.hard = out.Hard
 	if s := out.Install; s != nil {
-		d.base, d.entries, d.conf = s.At, nil, placedConf{s.Conf, s.ConfIndex}
+		d.base, d.entries, d.conf = s.At, nil, PlacedConf{s.Conf, s.ConfIndex}
 	}
 	if len(out.Entries) > 0 {
 		first := out.Entries[0].Index
@@ -95,15 +95,15 @@ func (d *disk) write(out *Output) {
 }
 
 // confs are the configurations of the log, oldest first.
-func (d *disk) confs() []placedConf {
-	all := []placedConf{d.conf}
+func (d *disk) confs() []PlacedConf {
+	all := []PlacedConf{d.conf}
 	for _, e := range d.entries {
 		if e.Kind == Change {
-			c, err := DecodeConf(e.Data)
+			c, _, err := DecodeChange(e.Data)
 			if err != nil {
 				panic(err)
 			}
-			all = append(all, placedConf{c, e.Index})
+			all = append(all, PlacedConf{c, e.Index})
 		}
 	}
 	return all
@@ -121,10 +121,10 @@ func (d *disk) start(applied id.Index, damaged bool) Start {
 	s.Tail = slices.Clone(d.entries[applied-d.base.Index:])
 	confs := d.confs()
 	latest := confs[len(confs)-1]
-	s.Conf, s.ConfIndex = latest.conf, latest.index
-	s.Previous, s.PreviousIndex = latest.conf, latest.index
+	s.Conf, s.ConfIndex = latest.Conf, latest.Index
+	s.Previous, s.PreviousIndex = latest.Conf, latest.Index
 	if len(confs) > 1 {
-		s.Previous, s.PreviousIndex = confs[len(confs)-2].conf, confs[len(confs)-2].index
+		s.Previous, s.PreviousIndex = confs[len(confs)-2].Conf, confs[len(confs)-2].Index
 	}
 	return s
 }
@@ -144,7 +144,7 @@ func newWorld(voters int) *world {
 
 func (w *world) add(m id.Member, conf Conf) *replica {
 	r := &replica{w: w, id: m}
-	r.disk.conf = placedConf{conf: conf}
+	r.disk.conf = PlacedConf{Conf: conf}
 	w.replicas = append(w.replicas, r)
 	return r
 }
@@ -382,12 +382,12 @@ func (r *replica) save(fail bool) {
 	at := r.applied
 	conf := r.disk.conf
 	for _, c := range r.disk.confs() {
-		if c.index <= at {
+		if c.Index <= at {
 			conf = c
 		}
 	}
 	r.w.post(Message{From: r.id, To: to, Term: term, Body: &Snapshot{
-		At: Position{at, r.w.committed[at-1].Term}, Conf: conf.conf, ConfIndex: conf.index, Handle: uint64(at)}})
+		At: Position{at, r.w.committed[at-1].Term}, Conf: conf.Conf, ConfIndex: conf.Index, Handle: uint64(at)}})
 	r.node.SnapshotSent(r.w.now, to, at)
 	r.pump()
 }
@@ -400,7 +400,7 @@ func (r *replica) trim(index id.Index) {
 		return
 	}
 	for _, c := range r.disk.confs() {
-		if c.index <= index {
+		if c.Index <= index {
 			r.disk.conf = c
 		}
 	}
@@ -570,11 +570,26 @@ func describe(e Entry) string {
 	case Empty:
 		return fmt.Sprintf("%d/%d empty", e.Index, e.Term)
 	case Change:
-		c, _ := DecodeConf(e.Data)
-		return fmt.Sprintf("%d/%d voters %v", e.Index, e.Term, c.Voters)
+		c, context, _ := DecodeChange(e.Data)
+		story := fmt.Sprintf("%d/%d %s", e.Index, e.Term, describeConf(c))
+		if len(context) > 0 {
+			story += fmt.Sprintf(" %q", context)
+		}
+		return story
 	default:
 		return fmt.Sprintf("%d/%d %q", e.Index, e.Term, e.Data)
 	}
+}
+
+func describeConf(c Conf) string {
+	story := fmt.Sprintf("voters %v", c.Voters)
+	if c.Joint() {
+		story += fmt.Sprintf(" outgoing %v", c.Outgoing)
+	}
+	if len(c.Learners) > 0 {
+		story += fmt.Sprintf(" learners %v", c.Learners)
+	}
+	return story
 }
 
 func describeEvent(e Event) string {
@@ -600,6 +615,8 @@ func describeEvent(e Event) string {
 		return fmt.Sprintf("obeys the configuration at %d", e.Index)
 	case Healed:
 		return fmt.Sprintf("is healed by entry %d of term %d", e.Index, e.Term)
+	case Removed:
+		return fmt.Sprintf("is removed by the configuration at %d", e.Index)
 	}
 	return fmt.Sprintf("event %d", e.Kind)
 }

@@ -81,8 +81,8 @@ func (o *observed) Freeze() (host.Frozen, error) {
 }
 
 // Load implements host.Snapshots.
-func (o *observed) Load(at raft.Position, next func() (chunk []byte, ok bool)) error {
-	if err := o.Machine.Load(at, next); err != nil {
+func (o *observed) Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error {
+	if err := o.Machine.Load(at, conf, next); err != nil {
 		return err
 	}
 	r, w := o.r, o.r.w

@@ -7,14 +7,15 @@ import (
 )
 
 // Load replaces the state by a received snapshot and its mark, in one atomic and
-// durable step; next yields the chunks that Frozen.Next made, in order. A
+// durable step; next yields the chunks that Frozen.Next made, in order. conf is
+// the configuration in effect at the mark, kept with it for Loaded. A
 // snapshot that is not whole is refused and leaves everything as it was. Readers
 // of older views get mvcc.ErrReplaced. Errors: ErrDamagedSnapshot,
 // engine.ErrFailed, *mvcc.DamageError.
 //
 // All chunks are held in memory: the engine cannot give up an installation that
 // it has begun, so every chunk must be known to be good before the first row.
-func (m *Machine) Load(at raft.Position, next func() (chunk []byte, ok bool)) error {
+func (m *Machine) Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error {
 	if m.failed != nil {
 		return m.failed
 	}
@@ -25,7 +26,7 @@ func (m *Machine) Load(at raft.Position, next func() (chunk []byte, ok bool)) er
 	m.loads++
 	m.close()
 	low, high := keys.AppendGroupStart(nil, m.group), keys.AppendGroupEnd(nil, m.group)
-	if err := m.db.Install(low, high, rowsOf(chunks, m.markKey)); err != nil {
+	if err := m.db.Install(low, high, rowsOf(chunks, m.markKey, appendMark(nil, at, &conf))); err != nil {
 		m.failed = err
 		return err
 	}
@@ -97,9 +98,8 @@ func gather(group id.Group, at raft.Position, markKey []byte, next func() ([]byt
 	return chunks, nil
 }
 
-// rowsOf yields the rows of checked chunks, with a mark that says that it was
-// loaded.
-func rowsOf(chunks []*chunk, markKey []byte) func() (key, value []byte, ok bool) {
+// rowsOf yields the rows of checked chunks, with this mark instead of theirs.
+func rowsOf(chunks []*chunk, markKey, mark []byte) func() (key, value []byte, ok bool) {
 	at := 0
 	return func() (key, value []byte, ok bool) {
 		for len(chunks) > 0 && at == len(chunks[0].rows) {
@@ -111,7 +111,7 @@ func rowsOf(chunks []*chunk, markKey []byte) func() (key, value []byte, ok bool)
 		r := chunks[0].rows[at]
 		at++
 		if keys.Equal(r.key, markKey) {
-			return r.key, appendMark(nil, chunks[0].at, true), true
+			return r.key, mark, true
 		}
 		return r.key, r.value, true
 	}

@@ -30,8 +30,8 @@ type machine interface {
 // snapshots is what host.Snapshots asks for.
 type snapshots interface {
 	Freeze() (state.Frozen, error)
-	Load(at raft.Position, next func() (chunk []byte, ok bool)) error
-	Loaded() bool
+	Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error
+	Loaded() (conf raft.PlacedConf, ok bool)
 }
 
 var (
@@ -310,7 +310,7 @@ func TestGroupsAreApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.m.Load(saved.At(), func() ([]byte, bool) {
+	if err := r.m.Load(saved.At(), raft.PlacedConf{}, func() ([]byte, bool) {
 		chunk, ok, _ := saved.Next(0)
 		return chunk, ok
 	}); !errors.Is(err, state.ErrDamagedSnapshot) {

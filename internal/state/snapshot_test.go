@@ -74,7 +74,7 @@ func TestSnapshotCarriesTheWholeState(t *testing.T) {
 		into := newReplica(t, 2)
 		into.put("gone", "1")
 		old := into.m.View()
-		if err := into.m.Load(at, each(list)); err != nil {
+		if err := into.m.Load(at, raft.PlacedConf{}, each(list)); err != nil {
 			t.Fatal(err)
 		}
 		if into.hash() != want || into.m.Mark() != at || into.m.View().At != at || len(into.m.View().Members()) != 1 {
@@ -114,7 +114,7 @@ func TestDamagedSnapshotsAreRefused(t *testing.T) {
 	want := into.hash()
 	refuse := func(what string, at raft.Position, list ...[]byte) {
 		t.Helper()
-		if err := into.m.Load(at, each(list)); !errors.Is(err, state.ErrDamagedSnapshot) {
+		if err := into.m.Load(at, raft.PlacedConf{}, each(list)); !errors.Is(err, state.ErrDamagedSnapshot) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
@@ -135,7 +135,7 @@ func TestDamagedSnapshotsAreRefused(t *testing.T) {
 	if into.hash() != want || into.get("a", 0) != "1" {
 		t.Fatal("a refused snapshot changed the state")
 	}
-	if err := into.m.Load(at, each(list)); err != nil {
+	if err := into.m.Load(at, raft.PlacedConf{}, each(list)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -159,7 +159,7 @@ func TestPowerLossDuringLoad(t *testing.T) {
 		done := false
 		func() {
 			defer func() { recover() }()
-			done = into.m.Load(at, each(list)) == nil
+			done = into.m.Load(at, raft.PlacedConf{}, each(list)) == nil
 		}()
 		if into.disk.Down() {
 			done = false

@@ -67,6 +67,17 @@ func (t *Tally) Record(voter id.Member, granted bool) {
 	t.answers = append(t.answers, answer{voter, granted})
 }
 
+// Both is where an election stands that must be won among two sets of voters.
+func Both(a, b Outcome) Outcome {
+	switch {
+	case a == Lost || b == Lost:
+		return Lost
+	case a == Won && b == Won:
+		return Won
+	}
+	return Open
+}
+
 // Outcome says where the election stands among these voters; answers of others
 // do not count. Without voters no election is ever won.
 func (t *Tally) Outcome(voters []id.Member) Outcome {

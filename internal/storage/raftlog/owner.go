@@ -168,7 +168,7 @@ func (g *group) replayEntry(segment uint64, offset uint32, r wal.Record) error {
 	}
 	var conf *raft.Conf
 	if raft.Kind(r.Kind) == raft.Change {
-		c, err := raft.DecodeConf(r.Data)
+		c, _, err := raft.DecodeChange(r.Data)
 		if err != nil {
 			return err
 		}

@@ -161,7 +161,7 @@ func (s *Store) stageEntry(g *group, e *raft.Entry) {
 	}
 	o := op{kind: r.Kind, g: g, index: e.Index, term: e.Term, length: uint32(wal.RecordHeadBytes + len(e.Data))}
 	if e.Kind == raft.Change {
-		conf, err := raft.DecodeConf(e.Data)
+		conf, _, err := raft.DecodeChange(e.Data)
 		invariant.Check(err == nil, "group %d: the configuration of entry %d is malformed", g.id, e.Index)
 		o.conf = &conf
 	}
