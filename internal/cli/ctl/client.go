@@ -17,9 +17,32 @@ import (
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
-// prepare completes the flags from the environment and makes the printer. Every
-// command that talks to a cluster begins with it, once its own arguments are
-// known to be right.
+// ask runs one short command: do is handed the client, the printer and the
+// context of its calls, which ends after the command time-out. The command's own
+// arguments are known to be right by then.
+func (s *session) ask(cmd *cobra.Command, do func(context.Context, *clientv3.Client, *print.Printer) error) error {
+	return s.connect(cmd, func(c *clientv3.Client, p *print.Printer) error {
+		ctx, cancel := s.call(cmd)
+		defer cancel()
+		return do(ctx, c, p)
+	})
+}
+
+// connect is ask for a command that takes as long as it takes.
+func (s *session) connect(cmd *cobra.Command, do func(*clientv3.Client, *print.Printer) error) error {
+	p, err := s.prepare(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := s.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c, p)
+}
+
+// prepare completes the flags from the environment and makes the printer.
 func (s *session) prepare(cmd *cobra.Command) (*print.Printer, error) {
 	if err := s.fillFromEnvironment(cmd.Root().PersistentFlags()); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 const (
 	exitError         = 1
 	exitBadConnection = 2
+	exitBadInput      = 3
 	exitBadFeature    = 4
 	exitBadArgs       = 128
 )
@@ -70,9 +71,20 @@ func newRoot(s *session) *cobra.Command {
 	}
 	s.flags.register(root.PersistentFlags())
 	root.SetUsageTemplate(usageTemplate)
-	root.AddCommand(putCommand(s), getCommand(s), delCommand(s),
-		memberCommand(s), endpointCommand(s), versionCommand(s), optionsCommand(root))
+	complete(root, "write-out", string(print.Simple), string(print.Fields), string(print.JSON), string(print.Protobuf), string(print.Table))
+	root.AddCommand(putCommand(s), getCommand(s), delCommand(s), txnCommand(s), compactionCommand(s),
+		memberCommand(s), endpointCommand(s), defragCommand(s), versionCommand(s), optionsCommand(root))
 	return root
+}
+
+// complete tells the shells' completion which words a flag takes.
+func complete(cmd *cobra.Command, flag string, words ...string) {
+	take := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+	if err := cmd.RegisterFlagCompletionFunc(flag, take); err != nil {
+		panic(err) // the flag does not exist, or has its words already
+	}
 }
 
 // usageTemplate is cobra's without the global flags, which `options` lists.
@@ -107,6 +119,10 @@ func (f *failure) Unwrap() error { return f.err }
 
 func badArgs(format string, args ...any) error {
 	return &failure{exitBadArgs, fmt.Errorf(format, args...)}
+}
+
+func badInput(format string, args ...any) error {
+	return &failure{exitBadInput, fmt.Errorf(format, args...)}
 }
 
 func badFeature(format string, args ...any) error {

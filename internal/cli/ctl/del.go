@@ -1,11 +1,15 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
 type delFlags struct {
@@ -26,32 +30,27 @@ func delCommand(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := s.prepare(cmd)
-			if err != nil {
-				return err
-			}
 			if err := f.warn(s, cmd, args); err != nil {
 				return err
 			}
-			c, err := s.dial(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			ctx, cancel := s.call(cmd)
-			defer cancel()
-			r, err := c.Delete(ctx, key, opts...)
-			if err != nil {
-				return err
-			}
-			return p.Del(r)
+			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
+				r, err := c.Delete(ctx, key, opts...)
+				if err != nil {
+					return err
+				}
+				return p.Del(r)
+			})
 		},
 	}
-	cmd.Flags().BoolVar(&f.prefix, "prefix", false, "all keys that begin with the key")
-	cmd.Flags().BoolVar(&f.fromKey, "from-key", false, "all keys from the key on")
-	cmd.Flags().BoolVar(&f.isRange, "range", false, "the second argument is the end of a range, which is itself not deleted")
-	cmd.Flags().BoolVar(&f.prevKV, "prev-kv", false, "print the keys and values that were there")
+	f.register(cmd.Flags())
 	return cmd
+}
+
+func (f *delFlags) register(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.prefix, "prefix", false, "all keys that begin with the key")
+	fs.BoolVar(&f.fromKey, "from-key", false, "all keys from the key on")
+	fs.BoolVar(&f.isRange, "range", false, "the second argument is the end of a range, which is itself not deleted")
+	fs.BoolVar(&f.prevKV, "prev-kv", false, "print the keys and values that were there")
 }
 
 func (f *delFlags) request(args []string) (string, []clientv3.OpOption, error) {

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,18 +24,28 @@ func endpointCommand(s *session) *cobra.Command {
 		&cobra.Command{
 			Use:   "health",
 			Short: "Check that each endpoint can commit.",
-			Args:  cobra.NoArgs,
 			RunE:  func(cmd *cobra.Command, _ []string) error { return s.endpointHealth(cmd, all) },
 		},
 		&cobra.Command{
 			Use:   "status",
 			Short: "Print the state of each endpoint's member.",
-			Args:  cobra.NoArgs,
 			RunE:  func(cmd *cobra.Command, _ []string) error { return s.endpointStatus(cmd, all) },
-		})
+		},
+		endpointHashKVCommand(s, &all))
 	for _, c := range cmd.Commands() {
 		c.SetUsageTemplate(endpointUsage)
 	}
+	return cmd
+}
+
+func endpointHashKVCommand(s *session, all *bool) *cobra.Command {
+	var rev int64
+	cmd := &cobra.Command{
+		Use:   "hashkv",
+		Short: "Print the hash of each endpoint's keys and their history.",
+		RunE:  func(cmd *cobra.Command, _ []string) error { return s.endpointHashKV(cmd, *all, rev) },
+	}
+	cmd.Flags().Int64Var(&rev, "rev", 0, "highest revision in the hash; 0 is the member's present one")
 	return cmd
 }
 
@@ -44,52 +55,38 @@ const endpointUsage = `Usage:
 
 Flags:
       --cluster   ask every member that the cluster knows
-
+{{with .LocalNonPersistentFlags.FlagUsages | trimTrailingWhitespaces}}{{.}}
+{{end}}
 "etcdctl options" lists the global flags.
 `
 
 var errUnhealthy = errors.New("unhealthy cluster")
 
 func (s *session) endpointHealth(cmd *cobra.Command, all bool) error {
-	p, err := s.prepare(cmd)
-	if err != nil {
-		return err
-	}
-	cfg, endpoints, err := s.endpointsToAsk(cmd, all)
-	if err != nil {
-		return err
-	}
-	list := make([]print.EndpointHealth, len(endpoints))
-	each(endpoints, func(i int, endpoint string) {
-		began := time.Now()
-		err := s.checkHealth(cmd, cfg, endpoint)
-		list[i] = print.EndpointHealth{Endpoint: endpoint, Healthy: err == nil, Took: time.Since(began).String()}
-		if err != nil {
-			list[i].Error = err.Error()
-		}
+	return s.findEndpoints(cmd, all, func(cfg clientv3.Config, p *print.Printer, endpoints []string) error {
+		list, failures := poll(s, cmd, endpoints, func(ctx context.Context, endpoint string) (print.EndpointHealth, error) {
+			began := time.Now()
+			err := checkHealth(ctx, cfg, endpoint)
+			h := print.EndpointHealth{Endpoint: endpoint, Healthy: err == nil, Took: time.Since(began).String()}
+			if err != nil {
+				h.Error = err.Error()
+				err = errUnhealthy
+			}
+			return h, err
+		})
+		return cmp.Or(p.EndpointHealth(list), cmp.Or(failures...))
 	})
-	if err := p.EndpointHealth(list); err != nil {
-		return err
-	}
-	for _, h := range list {
-		if !h.Healthy {
-			return errUnhealthy
-		}
-	}
-	return nil
 }
 
 // checkHealth reads a key with the cluster's agreement, and looks for alarms.
 // Whoever may not read the key has at least been answered.
-func (s *session) checkHealth(cmd *cobra.Command, cfg clientv3.Config, endpoint string) error {
+func checkHealth(ctx context.Context, cfg clientv3.Config, endpoint string) error {
 	cfg.Endpoints = []string{endpoint}
 	c, err := clientv3.New(cfg)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	ctx, cancel := s.call(cmd)
-	defer cancel()
 	if _, err := c.Get(ctx, "health"); err != nil && !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		return err
 	}
@@ -113,72 +110,106 @@ func (s *session) checkHealth(cmd *cobra.Command, cfg clientv3.Config, endpoint 
 }
 
 func (s *session) endpointStatus(cmd *cobra.Command, all bool) error {
+	return s.askEndpoints(cmd, all, func(c *clientv3.Client, p *print.Printer, endpoints []string) error {
+		answers, failures := poll(s, cmd, endpoints, c.Status)
+		list := []print.EndpointStatus{}
+		var trouble error
+		for i, endpoint := range endpoints {
+			if failures[i] != nil {
+				trouble = errReported
+				fmt.Fprintf(s.Stderr, "Failed to get the status of endpoint %s (%v)\n", endpoint, failures[i])
+				continue
+			}
+			list = append(list, print.EndpointStatus{Endpoint: endpoint, Status: answers[i]})
+		}
+		return cmp.Or(p.EndpointStatus(list), trouble)
+	})
+}
+
+// endpointHashKV ends with the last failure, beside the line for each of them.
+func (s *session) endpointHashKV(cmd *cobra.Command, all bool, rev int64) error {
+	return s.askEndpoints(cmd, all, func(c *clientv3.Client, p *print.Printer, endpoints []string) error {
+		answers, failures := poll(s, cmd, endpoints, func(ctx context.Context, endpoint string) (*clientv3.HashKVResponse, error) {
+			return c.HashKV(ctx, endpoint, rev)
+		})
+		list := []print.EndpointHashKV{}
+		var trouble error
+		for i, endpoint := range endpoints {
+			if failures[i] != nil {
+				trouble = failures[i]
+				fmt.Fprintf(s.Stderr, "Failed to get the hash of endpoint %s (%v)\n", endpoint, failures[i])
+				continue
+			}
+			list = append(list, print.EndpointHashKV{Endpoint: endpoint, HashKV: answers[i]})
+		}
+		return cmp.Or(p.EndpointHashKV(list), trouble)
+	})
+}
+
+// askEndpoints hands do a client, and the endpoints that a command is about.
+func (s *session) askEndpoints(cmd *cobra.Command, all bool, do func(*clientv3.Client, *print.Printer, []string) error) error {
+	return s.findEndpoints(cmd, all, func(cfg clientv3.Config, p *print.Printer, endpoints []string) error {
+		c, err := dialConfig(cfg)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return do(c, p, endpoints)
+	})
+}
+
+// findEndpoints hands do the endpoints of the flags, or with all the client URLs
+// of the members, in the order of the member list.
+func (s *session) findEndpoints(cmd *cobra.Command, all bool, do func(clientv3.Config, *print.Printer, []string) error) error {
 	p, err := s.prepare(cmd)
 	if err != nil {
 		return err
 	}
-	cfg, endpoints, err := s.endpointsToAsk(cmd, all)
+	cfg, err := s.clientConfig(cmd)
 	if err != nil {
 		return err
 	}
-	c, err := dialConfig(cfg)
+	if !all {
+		return do(cfg, p, cfg.Endpoints)
+	}
+	endpoints, err := s.clusterEndpoints(cmd, cfg)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	answers := make([]*clientv3.StatusResponse, len(endpoints))
-	failures := make([]error, len(endpoints))
-	each(endpoints, func(i int, endpoint string) {
-		ctx, cancel := s.call(cmd)
-		defer cancel()
-		answers[i], failures[i] = c.Status(ctx, endpoint)
-	})
-	list := []print.EndpointStatus{}
-	var trouble error
-	for i, endpoint := range endpoints {
-		if failures[i] != nil {
-			trouble = errReported
-			fmt.Fprintf(s.Stderr, "Failed to get the status of endpoint %s (%v)\n", endpoint, failures[i])
-			continue
-		}
-		list = append(list, print.EndpointStatus{Endpoint: endpoint, Status: answers[i]})
-	}
-	if err := p.EndpointStatus(list); err != nil {
-		return err
-	}
-	return trouble
+	return do(cfg, p, endpoints)
 }
 
-// endpointsToAsk are the endpoints of the flags, or with all the client URLs of
-// the members, in the order of the member list.
-func (s *session) endpointsToAsk(cmd *cobra.Command, all bool) (clientv3.Config, []string, error) {
-	cfg, err := s.clientConfig(cmd)
-	if err != nil || !all {
-		return cfg, cfg.Endpoints, err
-	}
+func (s *session) clusterEndpoints(cmd *cobra.Command, cfg clientv3.Config) ([]string, error) {
 	c, err := dialConfig(cfg)
 	if err != nil {
-		return cfg, nil, err
+		return nil, err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(cmd.Context(), s.flags.commandTimeout)
+	ctx, cancel := s.call(cmd)
 	defer cancel()
 	r, err := c.MemberList(ctx)
 	if err != nil {
-		return cfg, nil, fmt.Errorf("failed to fetch endpoints from etcd cluster member list: %w", err)
+		return nil, fmt.Errorf("failed to fetch endpoints from etcd cluster member list: %w", err)
 	}
 	var endpoints []string
 	for _, m := range r.Members {
 		endpoints = append(endpoints, m.ClientURLs...)
 	}
-	return cfg, endpoints, nil
+	return endpoints, nil
 }
 
-// each calls ask for all endpoints at once and waits for all.
-func each(endpoints []string, ask func(i int, endpoint string)) {
+// poll asks all endpoints at once, each within the command time-out. Answers and
+// failures are in the order of the endpoints.
+func poll[T any](s *session, cmd *cobra.Command, endpoints []string, ask func(context.Context, string) (T, error)) ([]T, []error) {
+	answers, failures := make([]T, len(endpoints)), make([]error, len(endpoints))
 	var wg sync.WaitGroup
 	for i, endpoint := range endpoints {
-		wg.Go(func() { ask(i, endpoint) })
+		wg.Go(func() {
+			ctx, cancel := s.call(cmd)
+			defer cancel()
+			answers[i], failures[i] = ask(ctx, endpoint)
+		})
 	}
 	wg.Wait()
+	return answers, failures
 }

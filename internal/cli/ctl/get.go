@@ -1,9 +1,11 @@
 package ctl
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kvorum/kvorum/internal/cli/print"
@@ -29,33 +31,55 @@ func getCommand(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := s.prepare(cmd)
-			if err != nil {
-				return err
-			}
-			if err := f.checkFormat(p.Format()); err != nil {
-				return err
-			}
-			c, err := s.dial(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			ctx, cancel := s.call(cmd)
-			defer cancel()
-			r, err := c.Get(ctx, key, opts...)
-			if err != nil {
-				return err
-			}
-			return p.Get(r, f.valueOnly)
+			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
+				if err := f.checkFormat(p.Format()); err != nil {
+					return err
+				}
+				if f.stream {
+					return f.printStream(ctx, c, p, key, opts)
+				}
+				r, err := c.Get(ctx, key, opts...)
+				if err != nil {
+					return err
+				}
+				return p.Get(r, f.valueOnly)
+			})
 		},
 	}
-	f.register(cmd)
+	f.register(cmd.Flags())
+	complete(cmd, "consistency", "l", "s")
+	complete(cmd, "order", "ASCEND", "DESCEND")
+	complete(cmd, "sort-by", "CREATE", "KEY", "MODIFY", "VALUE", "VERSION")
 	return cmd
 }
 
-func (f *getFlags) register(cmd *cobra.Command) {
-	fs := cmd.Flags()
+// printStream asks for the range in pieces. Simple output shows each piece as it
+// comes, however large the whole is; the other formats have one header and one
+// count for the whole, which the last piece brings.
+func (f *getFlags) printStream(ctx context.Context, c *clientv3.Client, p *print.Printer, key string, opts []clientv3.OpOption) error {
+	pieces, err := c.GetStream(ctx, key, opts...)
+	if err != nil {
+		return err
+	}
+	if p.Format() != print.Simple {
+		r, err := clientv3.GetStreamToGetResponse(pieces)
+		if err != nil {
+			return err
+		}
+		return p.Get(r, f.valueOnly)
+	}
+	for piece := range pieces {
+		if err := piece.Err(); err != nil {
+			return err
+		}
+		if err := p.Get((*clientv3.GetResponse)(piece.RangeResponse), f.valueOnly); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *getFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.consistency, "consistency", "l", "linearizable (l) or serializable (s)")
 	fs.StringVar(&f.order, "order", "", "order of the result: ASCEND or DESCEND")
 	fs.StringVar(&f.sortBy, "sort-by", "", "what is ordered: CREATE, KEY, MODIFY, VALUE or VERSION")
@@ -117,20 +141,18 @@ func (f *getFlags) request(args []string) (string, []clientv3.OpOption, error) {
 
 func (f *getFlags) check(args []string) error {
 	switch {
-	case len(args) == 0 || len(args) > 2:
+	case len(args) == 0:
 		return badArgs("get command needs one argument as key and an optional argument as range_end")
 	case f.prefix && f.fromKey:
 		return badArgs("`--prefix` and `--from-key` cannot be set at the same time, choose one")
 	case f.keysOnly && f.countOnly:
 		return badArgs("`--keys-only` and `--count-only` cannot be set at the same time, choose one")
-	case len(args) == 2 && (f.prefix || f.fromKey):
+	case len(args) > 1 && (f.prefix || f.fromKey):
 		return badArgs("too many arguments, only accept one argument when `--prefix` or `--from-key` is set")
 	case f.maxCreateRev > 0 && f.minCreateRev > f.maxCreateRev:
 		return badArgs("getMinCreateRev(=%d) > getMaxCreateRev(=%d)", f.minCreateRev, f.maxCreateRev)
 	case f.maxModRev > 0 && f.minModRev > f.maxModRev:
 		return badArgs("getMinModRev(=%d) > getMaxModRev(=%d)", f.minModRev, f.maxModRev)
-	case f.stream:
-		return badFeature("--stream is not supported yet; without it the range comes as one answer")
 	}
 	return nil
 }
@@ -148,11 +170,11 @@ func (f *getFlags) checkFormat(format print.Format) error {
 
 // spanOf makes the key and the end of a range from the arguments: a key, a key
 // and an end, all keys with a prefix, or all keys from one on. No prefix at all
-// is every key.
+// is every key. Like etcd's, it leaves a third argument alone.
 func spanOf(args []string, prefix, fromKey bool) (string, []clientv3.OpOption) {
 	key := args[0]
 	switch {
-	case len(args) == 2:
+	case len(args) > 1:
 		return key, []clientv3.OpOption{clientv3.WithRange(args[1])}
 	case prefix && key != "":
 		return key, []clientv3.OpOption{clientv3.WithPrefix()}

@@ -1,8 +1,12 @@
 package ctl
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
 func memberCommand(s *session) *cobra.Command {
@@ -17,7 +21,6 @@ func memberListCommand(s *session) *cobra.Command {
 		Use:   "list",
 		Short: "List the members.",
 		Long:  "List the members. Simple output has id, status, name, peer URLs, client URLs and whether it is a learner.",
-		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var opts []clientv3.OpOption
 			serializable, err := consistency(word)
@@ -27,24 +30,16 @@ func memberListCommand(s *session) *cobra.Command {
 			if serializable {
 				opts = append(opts, clientv3.WithSerializable())
 			}
-			p, err := s.prepare(cmd)
-			if err != nil {
-				return err
-			}
-			c, err := s.dial(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			ctx, cancel := s.call(cmd)
-			defer cancel()
-			r, err := c.MemberList(ctx, opts...)
-			if err != nil {
-				return err
-			}
-			return p.MemberList(r)
+			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
+				r, err := c.MemberList(ctx, opts...)
+				if err != nil {
+					return err
+				}
+				return p.MemberList(r)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&word, "consistency", "l", "linearizable (l) or serializable (s)")
+	complete(cmd, "consistency", "l", "s")
 	return cmd
 }

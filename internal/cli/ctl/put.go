@@ -1,11 +1,15 @@
 package ctl
 
 import (
+	"context"
 	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
 type putFlags struct {
@@ -23,32 +27,28 @@ func putCommand(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := s.prepare(cmd)
-			if err != nil {
-				return err
-			}
-			c, err := s.dial(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			ctx, cancel := s.call(cmd)
-			defer cancel()
-			r, err := c.Put(ctx, key, value, opts...)
-			if err != nil {
-				return err
-			}
-			return p.Put(r)
+			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
+				r, err := c.Put(ctx, key, value, opts...)
+				if err != nil {
+					return err
+				}
+				return p.Put(r)
+			})
 		},
 	}
-	cmd.Flags().StringVar(&f.lease, "lease", "0", "id (hexadecimal) of the lease that the key hangs on")
-	cmd.Flags().BoolVar(&f.prevKV, "prev-kv", false, "print the key and value that were there before")
-	cmd.Flags().BoolVar(&f.ignoreValue, "ignore-value", false, "keep the present value")
-	cmd.Flags().BoolVar(&f.ignoreLease, "ignore-lease", false, "keep the present lease")
+	f.register(cmd.Flags())
 	return cmd
 }
 
-// request checks the arguments and reads the value.
+func (f *putFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.lease, "lease", "0", "id (hexadecimal) of the lease that the key hangs on")
+	fs.BoolVar(&f.prevKV, "prev-kv", false, "print the key and value that were there before")
+	fs.BoolVar(&f.ignoreValue, "ignore-value", false, "keep the present value")
+	fs.BoolVar(&f.ignoreLease, "ignore-lease", false, "keep the present lease")
+}
+
+// request checks the arguments and reads the value. Like etcd's, it leaves a
+// third argument alone.
 func (f *putFlags) request(args []string, stdin io.Reader) (key, value string, opts []clientv3.OpOption, err error) {
 	const wanted = "put command needs 1 argument and input from stdin or 2 arguments"
 	if len(args) == 0 {
@@ -64,16 +64,14 @@ func (f *putFlags) request(args []string, stdin io.Reader) (key, value string, o
 	switch {
 	case f.ignoreValue:
 		opts = append(opts, clientv3.WithIgnoreValue())
-	case len(args) == 2:
+	case len(args) > 1:
 		value = args[1]
-	case len(args) == 1:
+	default:
 		data, err := io.ReadAll(stdin)
 		if err != nil || len(data) == 0 {
 			return "", "", nil, badArgs(wanted)
 		}
 		value = string(data)
-	default:
-		return "", "", nil, badArgs(wanted)
 	}
 	if lease != 0 {
 		opts = append(opts, clientv3.WithLease(clientv3.LeaseID(lease)))

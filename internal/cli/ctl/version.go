@@ -12,7 +12,6 @@ func versionCommand(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of etcdctl.",
-		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(s.Stdout, "etcdctl version: %s\nAPI version: %s\nKvorum version: %s\n",
 				config.ServerVersion, config.APIVersion, config.KvorumVersion)

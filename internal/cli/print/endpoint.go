@@ -23,6 +23,12 @@ type EndpointHealth struct {
 	Error    string `json:"error,omitempty"`
 }
 
+// EndpointHashKV is the hash of one endpoint's keys and their history.
+type EndpointHashKV struct {
+	Endpoint string                   `json:"Endpoint"`
+	HashKV   *clientv3.HashKVResponse `json:"HashKV"`
+}
+
 // EndpointStatus writes the statuses in the order given.
 func (p *Printer) EndpointStatus(list []EndpointStatus) error {
 	g := grid{head: []string{"Endpoint", "ID", "Version", "Storage Version", "DB Size", "In Use", "Percentage Not In Use", "Quota",
@@ -57,7 +63,7 @@ func (l *lines) status(ep EndpointStatus) {
 	l.field("DBSize", "%d", s.DbSize)
 	l.field("DBSizeInUse", "%d", s.DbSizeInUse)
 	l.field("DBSizeQuota", "%d", s.DbSizeQuota)
-	l.number("Leader", s.Leader)
+	l.field("Leader", "%d", s.Leader) // never in hexadecimal: so it is in etcd
 	l.field("IsLearner", "%t", s.IsLearner)
 	l.field("RaftIndex", "%d", s.RaftIndex)
 	l.field("RaftTerm", "%d", s.RaftTerm)
@@ -91,6 +97,28 @@ func (p *Printer) EndpointHealth(list []EndpointHealth) error {
 				l.field("Health", "%t", h.Healthy)
 				l.field("Took", "%s", h.Took)
 				l.field("Error", "%s", h.Error)
+				l.printf("\n")
+			}
+		},
+		json:  list,
+		table: &g,
+	})
+}
+
+// EndpointHashKV writes the hashes in the order given.
+func (p *Printer) EndpointHashKV(list []EndpointHashKV) error {
+	g := grid{head: []string{"Endpoint", "Hash", "Hash Revision"}}
+	for _, h := range list {
+		g.rows = append(g.rows, []string{h.Endpoint, fmt.Sprint(h.HashKV.Hash), fmt.Sprint(h.HashKV.HashRevision)})
+	}
+	return p.write(answer{
+		simple: func(l *lines) { l.columns(g.rows) },
+		fields: func(l *lines) {
+			for _, h := range list {
+				l.header(h.HashKV.Header)
+				l.field("Endpoint", "%q", h.Endpoint)
+				l.field("Hash", "%d", h.HashKV.Hash)
+				l.field("HashRevision", "%d", h.HashKV.HashRevision)
 				l.printf("\n")
 			}
 		},

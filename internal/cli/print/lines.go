@@ -40,8 +40,8 @@ func (l *lines) pair(kv *mvccpb.KeyValue) {
 // field writes a line of the fields format; verb is the value's.
 func (l *lines) field(name, verb string, value any) { l.printf("%q : "+verb+"\n", name, value) }
 
-// number writes a field that is an id or a lease: hexadecimal with hex.
-func (l *lines) number(name string, value any) {
+// id writes a field that names a cluster or a member: hexadecimal with hex.
+func (l *lines) id(name string, value uint64) {
 	if l.hex {
 		l.field(name, "%x", value)
 		return
@@ -49,10 +49,19 @@ func (l *lines) number(name string, value any) {
 	l.field(name, "%d", value)
 }
 
+// lease writes a field that names a lease: hexadecimal with hex, in 16 digits.
+func (l *lines) lease(name string, value int64) {
+	if l.hex {
+		l.field(name, "%016x", value)
+		return
+	}
+	l.field(name, "%d", value)
+}
+
 // header writes what every answer begins with. Member lists have no revision.
 func (l *lines) header(h *pb.ResponseHeader) {
-	l.number("ClusterID", h.GetClusterId())
-	l.number("MemberID", h.GetMemberId())
+	l.id("ClusterID", h.GetClusterId())
+	l.id("MemberID", h.GetMemberId())
 	if h.GetRevision() > 0 {
 		l.field("Revision", "%d", h.GetRevision())
 	}
@@ -66,5 +75,5 @@ func (l *lines) keyValue(prefix string, kv *mvccpb.KeyValue) {
 	l.field(prefix+"ModRevision", "%d", kv.ModRevision)
 	l.field(prefix+"Version", "%d", kv.Version)
 	l.field(prefix+"Value", "%q", kv.Value)
-	l.number(prefix+"Lease", kv.Lease)
+	l.lease(prefix+"Lease", kv.Lease)
 }

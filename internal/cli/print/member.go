@@ -47,7 +47,7 @@ func (l *lines) columns(rows [][]string) {
 }
 
 func (l *lines) member(m *pb.Member) {
-	l.number("ID", m.ID)
+	l.id("ID", m.ID)
 	l.field("Name", "%q", m.Name)
 	for _, u := range m.PeerURLs {
 		l.field("PeerURL", "%q", u)
@@ -60,11 +60,12 @@ func (l *lines) member(m *pb.Member) {
 }
 
 // hexHeader and hexMember are the JSON of a member list whose ids are
-// hexadecimal texts; revisions do not occur in it.
+// hexadecimal texts.
 type hexHeader struct {
 	ClusterID string `json:"cluster_id"`
 	MemberID  string `json:"member_id"`
-	RaftTerm  uint64 `json:"raft_term"`
+	Revision  int64  `json:"revision,omitempty"`
+	RaftTerm  uint64 `json:"raft_term,omitempty"`
 }
 
 type hexMember struct {
@@ -84,6 +85,7 @@ func hexMembers(r *clientv3.MemberListResponse) hexMemberList {
 	list := hexMemberList{Header: hexHeader{
 		ClusterID: fmt.Sprintf("%x", r.Header.GetClusterId()),
 		MemberID:  fmt.Sprintf("%x", r.Header.GetMemberId()),
+		Revision:  r.Header.GetRevision(),
 		RaftTerm:  r.Header.GetRaftTerm(),
 	}}
 	for _, m := range r.Members {

@@ -42,6 +42,24 @@ var answers = map[string]func(*Printer) error{
 	"del-prev-kv": func(p *Printer) error {
 		return p.Del(&clientv3.DeleteResponse{Header: header(), Deleted: 1, PrevKvs: []*mvccpb.KeyValue{greeting()}})
 	},
+	"txn": func(p *Printer) error {
+		inner := &pb.ResponseHeader{Revision: 7}
+		return p.Txn(&clientv3.TxnResponse{Header: header(), Succeeded: true, Responses: []*pb.ResponseOp{
+			{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{Header: inner, PrevKv: greeting()}}},
+			{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{Header: inner, Kvs: []*mvccpb.KeyValue{greeting()}, Count: 1}}},
+			{Response: &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: &pb.DeleteRangeResponse{Header: inner, Deleted: 1, PrevKvs: []*mvccpb.KeyValue{greeting()}}}},
+			{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: &pb.TxnResponse{Header: inner, Responses: []*pb.ResponseOp{
+				{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{Header: inner}}},
+			}}}},
+		}})
+	},
+	"txn-failure": func(p *Printer) error { return p.Txn(&clientv3.TxnResponse{Header: header()}) },
+	"endpoint-hashkv": func(p *Printer) error {
+		return p.EndpointHashKV([]EndpointHashKV{
+			{"127.0.0.1:2379", &clientv3.HashKVResponse{Header: header(), Hash: 823235352, HashRevision: 7, CompactRevision: 3}},
+			{"127.0.0.1:22379", &clientv3.HashKVResponse{Header: header()}},
+		})
+	},
 	"member-list": func(p *Printer) error {
 		h := header()
 		h.Revision = 0
