@@ -21,20 +21,41 @@ func (s *Store) Put(r *command.PutRequest) (*command.PutResponse, error) {
 	return resp, nil
 }
 
-// checkPut is what a put must find in the state. No lease can be granted yet, so
-// none is found.
+// checkPut is what a put must find in the state: first its lease, then its key.
 func (s *Store) checkPut(r *command.PutRequest) error {
+	if err := s.checkLease(r); err != nil {
+		return err
+	}
+	return s.checkKept(r)
+}
+
+// checkPutInTxn asks the same in the other order, as the reference does.
+func (s *Store) checkPutInTxn(r *command.PutRequest) error {
+	if err := s.checkKept(r); err != nil {
+		return err
+	}
+	return s.checkLease(r)
+}
+
+// checkLease looks for the lease. None can be granted yet, so none is found.
+func (s *Store) checkLease(r *command.PutRequest) error {
 	if r.Lease != 0 {
 		return command.ErrLeaseNotFound
 	}
-	if r.IgnoreValue || r.IgnoreLease {
-		_, found, err := s.find(r.Key, latest)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return command.ErrKeyNotFound
-		}
+	return nil
+}
+
+// checkKept looks for the key whose value or lease is to be kept.
+func (s *Store) checkKept(r *command.PutRequest) error {
+	if !r.IgnoreValue && !r.IgnoreLease {
+		return nil
+	}
+	_, found, err := s.find(r.Key, latest)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return command.ErrKeyNotFound
 	}
 	return nil
 }

@@ -289,6 +289,15 @@ func TestTxns(t *testing.T) {
 			{&command.TxnRequest{Failure: list(put("c", "", ignoreValue), get("a", "", at(99)))}, `txn@2 true {}`},
 			{get("a", "\x00"), `range@2 count=1 more=false ["a"="1"(c2 m2 v1)]`},
 		}},
+		{"checks its operations in order, and of a put the key before the lease", []line{
+			{put("a", "1"), `put@2`},
+			{txn(put("b", "", lease(7), ignoreValue)), noKey},
+			{put("b", "", lease(7), ignoreValue), noLease}, // the other way round
+			{txn(put("a", "", lease(7), ignoreValue)), noLease},
+			{txn(get("a", "", at(3)), put("b", "", ignoreValue)), future},
+			{txn(put("b", "", ignoreValue), get("a", "", at(3))), noKey},
+			{txn(txn(get("a", "", at(3))), put("b", "", ignoreValue)), future},
+		}},
 		{"nested", []line{
 			{put("a", "1"), `put@2`},
 			{&command.TxnRequest{

@@ -134,7 +134,7 @@ func (s *Store) checkOps(r *command.TxnRequest, path *[]bool) error {
 		case op.Range != nil:
 			err = checkRange(op.Range.Revision, s.now)
 		case op.Put != nil:
-			err = s.checkPut(op.Put)
+			err = s.checkPutInTxn(op.Put)
 		case op.Txn != nil:
 			err = s.checkOps(op.Txn, path)
 		}

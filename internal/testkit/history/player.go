@@ -62,21 +62,16 @@ type Player struct {
 
 // Rule is a difference between a server and the oracle.
 type Rule struct {
-	// Title names it in the document; Spec is where the oracle's way is written.
-	Title, Spec string
+	// Title names it in the document that lists the differences.
+	Title string
 	// Applies says whether a request is concerned.
 	Applies func(request any) bool
-	// Instead gives what the server answers instead; nil: such a request is not
-	// sent.
-	Instead func(request any, want Refusal) Refusal
-	// Seen counts the requests that it applied to.
+	// As gives the request that the oracle answers in the way in which the server
+	// answers this one. First gives one that the oracle refuses in that way, if it
+	// does refuse. With neither, such a request is not sent.
+	As, First func(request any) any
+	// Seen counts the requests that were answered differently, or not sent.
 	Seen int
-}
-
-// Refusal is the code and the text of an answer; OK and nothing of a response.
-type Refusal struct {
-	Code codes.Code
-	Text string
 }
 
 // Play plays the history of a seed, on a fresh server or after what the server
@@ -259,12 +254,10 @@ func gather(ctx context.Context, kv pb.KVClient, m *pb.RangeRequest) (answer, er
 func (r *run) play(step Step) error {
 	if step.Request == nil {
 		r.steps = append(r.steps, step)
-		r.p.Restarted++
-		return r.p.Server.Restart(step.Restart)
+		return r.restart(step.Restart)
 	}
 	request := shift(step.Request, r.offset)
-	rule := r.p.rule(request)
-	if rule != nil && rule.Instead == nil {
+	if r.p.unsent(request) {
 		return nil
 	}
 	r.steps = append(r.steps, step)
@@ -272,11 +265,8 @@ func (r *run) play(step Step) error {
 	if r.p.UnstableTies || step.Restart != Stay {
 		before = r.oracle.Clone()
 	}
-	want := expected(r.oracle, step, request)
-	if rule != nil {
-		instead := rule.Instead(request, Refusal{want.code, want.text})
-		want.code, want.text = instead.Code, instead.Text
-	}
+	judged := r.p.differently(r.oracle, step, request)
+	want := expected(r.oracle, step, judged)
 	struck := func() bool { return false }
 	if step.Restart != Stay {
 		struck = r.p.Server.(Crasher).CrashAfter(step.Restart, step.After)
@@ -284,8 +274,7 @@ func (r *run) play(step Step) error {
 	got, why := r.p.call(request, step.Stream, step.Form)
 	if step.Restart != Stay {
 		lost := struck()
-		r.p.Restarted++
-		if err := r.p.Server.Restart(step.Restart); err != nil {
+		if err := r.restart(step.Restart); err != nil {
 			return err
 		}
 		if lost {
@@ -293,8 +282,8 @@ func (r *run) play(step Step) error {
 		}
 	}
 	if r.p.UnstableTies && want.code == codes.OK && got.code == codes.OK {
-		all := expected(before, step, untie(request))
-		settleTies(request, want.message, all.message, got.message)
+		all := expected(before, step, untie(judged))
+		settleTies(judged, want.message, all.message, got.message)
 	}
 	if why == nil {
 		why = r.p.identity.difference(want, got)
@@ -306,19 +295,48 @@ func (r *run) play(step Step) error {
 	return nil
 }
 
+// restart restarts the server; one that does not come back is a wrong answer.
+func (r *run) restart(how Restart) error {
+	r.p.Restarted++
+	if err := r.p.Server.Restart(how); err != nil {
+		return &mismatch{steps: r.steps, offset: r.offset, want: "a start", got: err.Error(), why: errDiffers}
+	}
+	return nil
+}
+
 func (r *run) wrong(want, got answer, why error) error {
 	return &mismatch{steps: r.steps, offset: r.offset, want: want.String(), got: got.String(), why: why}
 }
 
-// rule finds the one that a request falls under.
-func (p *Player) rule(request any) *Rule {
+// unsent says whether a rule forbids to send a request.
+func (p *Player) unsent(request any) bool {
 	for _, rule := range p.Rules {
-		if rule.Applies(request) {
+		if rule.As == nil && rule.First == nil && rule.Applies(request) {
 			rule.Seen++
-			return rule
+			return true
 		}
 	}
-	return nil
+	return false
+}
+
+// differently is what the oracle is asked instead of a request, by the rules.
+func (p *Player) differently(oracle *model.Store, step Step, request any) any {
+	for _, rule := range p.Rules {
+		if (rule.As == nil && rule.First == nil) || !rule.Applies(request) {
+			continue
+		}
+		usual, other := expected(oracle.Clone(), step, request), request
+		if rule.As != nil {
+			other = rule.As(request)
+		} else if first := rule.First(request); expected(oracle.Clone(), step, first).code != codes.OK {
+			other = first
+		}
+		if unusual := expected(oracle.Clone(), step, other); unusual.code != usual.code || !proto.Equal(unusual.message, usual.message) || unusual.text != usual.text {
+			rule.Seen++
+		}
+		request = other
+	}
+	return request
 }
 
 // fate finds out what became of a call whose answer was lost in a crash: it took

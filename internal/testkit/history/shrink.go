@@ -12,7 +12,7 @@ import (
 
 // How long a story may be made shorter, and how often that is tried.
 const (
-	shrinkFor   = 40 * time.Second
+	shrinkFor   = 15 * time.Second
 	shrinkTries = 600
 )
 

@@ -137,20 +137,20 @@ func (s *stack) open() error {
 	if err != nil {
 		return err
 	}
-	s.db = db
-	s.host = host.New(host.Options{
+	h := host.New(host.Options{
 		Member: theMember, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks, Log: log,
 		Transport: nobody{}, Election: 300 * time.Millisecond, Heartbeat: 30 * time.Millisecond,
 		Limits: host.Limits{FlushBytes: 128 << 10},
 	})
-	group, err := s.host.Open(id.DefaultGroup, machine, raft.Conf{Voters: []id.Member{theMember}})
+	group, err := h.Open(id.DefaultGroup, machine, raft.Conf{Voters: []id.Member{theMember}})
 	if err != nil {
 		return err
 	}
+	s.host, s.db = h, db
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(context.Background())
 	s.ended = make(chan error, 1)
-	go func(h *host.Host, ended chan<- error) { ended <- h.Run(ctx) }(s.host, s.ended)
+	go func(ended chan<- error) { ended <- h.Run(ctx) }(s.ended)
 	member := server.New(server.Options{
 		Member: theMember, Cluster: 0x22, Group: group, State: machine, Clock: s.world.Clock,
 		Timeout: patience, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, Quota: 2 << 30,

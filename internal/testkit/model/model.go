@@ -211,17 +211,25 @@ func (s *Store) delete(r *command.DeleteRangeRequest, at id.Revision) *command.D
 	return response
 }
 
-// checkPut is what a put must meet in the state (spec 2.3).
+// checkPut is what a put must meet in the state (spec 2.3): its lease, then the
+// key that it keeps something of.
 func (s *Store) checkPut(r *command.PutRequest) error {
 	if r.Lease != 0 && !s.leases[r.Lease] {
 		return command.ErrLeaseNotFound
 	}
-	if r.IgnoreValue || r.IgnoreLease {
-		if _, exists := s.lookup(r.Key, s.revision); !exists {
-			return command.ErrKeyNotFound
-		}
+	if _, exists := s.lookup(r.Key, s.revision); !exists && (r.IgnoreValue || r.IgnoreLease) {
+		return command.ErrKeyNotFound
 	}
 	return nil
+}
+
+// checkPutInTxn is the same inside a txn, where etcd (3.4 and 3.7) looks for the
+// key before the lease.
+func (s *Store) checkPutInTxn(r *command.PutRequest) error {
+	if _, exists := s.lookup(r.Key, s.revision); !exists && (r.IgnoreValue || r.IgnoreLease) {
+		return command.ErrKeyNotFound
+	}
+	return s.checkPut(r)
 }
 
 // lookup finds the key as of a revision.

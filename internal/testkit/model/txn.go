@@ -104,7 +104,7 @@ func (s *Store) checkBranch(b branch) error {
 		case op.Range != nil:
 			err = s.checkRangeInTxn(op.Range)
 		case op.Put != nil:
-			err = s.checkPut(op.Put)
+			err = s.checkPutInTxn(op.Put)
 		case op.Txn != nil:
 			err = s.checkBranch(b.nested[i])
 		}
