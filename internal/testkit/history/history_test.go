@@ -99,7 +99,7 @@ func TestHistoriesAnswerAsTheOracle(t *testing.T) {
 				p := newStackPlayer(t, shard)
 				players[shard] = p
 				for seed := shard; seed < histories; seed += shards {
-					check(t, p.Play(uint64(seed), seed%80 < shards))
+					check(t, p.Play(uint64(seed), seed%40 < shards))
 				}
 			})
 		}

@@ -40,6 +40,8 @@ type stack struct {
 	ended    chan error
 	planned  func() *simenv.Disk
 	restarts int
+	// spoil, when set, changes what the services answer.
+	spoil func(request, response any, err error) (any, error)
 }
 
 // syncing is a disk whose syncs end where they begin: its files are no
@@ -155,9 +157,19 @@ func (s *stack) open() error {
 		Member: theMember, Cluster: 0x22, Group: group, State: machine, Clock: s.world.Clock,
 		Timeout: patience, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, Quota: 2 << 30,
 	})
-	s.pipe = &Pipe{Unary: v3.CheckUnary(member)}
+	s.pipe = &Pipe{Unary: s.spoiled(v3.CheckUnary(member))}
 	v3.Register(s.pipe, member)
 	return s.publish(member)
+}
+
+func (s *stack) spoiled(checks grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	if s.spoil == nil {
+		return checks
+	}
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		response, err := checks(ctx, request, info, next)
+		return s.spoil(request, response, err)
+	}
 }
 
 // publish waits for all that was acknowledged before and makes the member known.
