@@ -229,6 +229,7 @@ func (t *Transport) departed(in *incoming, why error) {
 
 // refusedTo tells of a connection that was not welcomed, once in a while.
 func (t *Transport) refusedTo(conn net.Conn, why error) {
+	t.refusals.Add(1)
 	host := conn.RemoteAddr().String()
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

@@ -196,6 +196,9 @@ func (in *incoming) answer(q question) {
 		ctx, cancel := context.WithTimeout(in.ctx, q.within)
 		defer cancel()
 		body, err := t.opts.Answer(ctx, in.from, q.kind, q.body)
+		if ctx.Err() != nil {
+			return // nobody waits any more
+		}
 		a := answer{q.number, answered, body}
 		switch {
 		case err != nil:

@@ -136,6 +136,8 @@ type Transport struct {
 	told sync.Once // Removed
 	news news      // refusals that we gave
 
+	refusals atomic.Uint64
+
 	// peers is replaced as a whole, under mu.
 	peers atomic.Pointer[map[id.Member]*peer]
 
@@ -283,6 +285,9 @@ func (t *Transport) Peers() []Status {
 	})
 	return list
 }
+
+// Refusals counts the connections made to us that were not welcomed.
+func (t *Transport) Refusals() uint64 { return t.refusals.Load() }
 
 // Close ends all connections, those that Serve has too, and waits until nothing
 // runs any more. No callback is called after it.
