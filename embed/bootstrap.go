@@ -1,9 +1,14 @@
 package embed
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/host"
@@ -24,50 +29,151 @@ func supported(cfg *Config) error {
 			}
 		}
 	}
-	if cfg.InitialClusterState == config.ClusterExisting {
-		return errors.New("--initial-cluster-state=existing: joining a cluster is not yet supported")
+	return nil
+}
+
+// founding is how a fresh member comes to its cluster.
+type founding struct {
+	who join.Identity
+	// voters are the first configuration; a member that joins has none, and waits
+	// for a leader to tell it.
+	voters []id.Member
+	// members are those that --initial-cluster names, with their ids.
+	members []command.GenesisMember
+}
+
+// found derives who a fresh member is: from --initial-cluster and its token if it
+// forms a cluster with the others, from a running member if it joins one.
+func (s *Server) found() (*founding, error) {
+	members, err := s.cfg.InitialMembers()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cfg.CheckInitialCluster(); err != nil {
+		return nil, err
+	}
+	if s.cfg.InitialClusterState == config.ClusterExisting {
+		return s.joinRunning(members)
+	}
+	f := &founding{}
+	for _, m := range members {
+		urls := m.PeerURLs.Strings()
+		f.members = append(f.members, command.GenesisMember{Member: static.MemberID(urls, s.cfg.InitialClusterToken), PeerURLs: urls})
+	}
+	slices.SortFunc(f.members, func(a, b command.GenesisMember) int { return cmp.Compare(a.Member, b.Member) })
+	for _, m := range f.members {
+		f.voters = append(f.voters, m.Member)
+	}
+	f.who = join.Identity{
+		Member:  static.MemberID(s.cfg.AdvertisePeerURLs.Strings(), s.cfg.InitialClusterToken),
+		Cluster: static.ClusterID(f.voters),
+	}
+	return f, s.refuseBootstrapped(members, f.who)
+}
+
+// askPeers bounds the questions that a fresh member has before it starts.
+const askPeers = 5 * time.Second
+
+// others lists the peer URLs of all members but this one.
+func (s *Server) others(members []config.InitialMember) (urls []string) {
+	for _, m := range members {
+		if m.Name != s.cfg.Name {
+			urls = append(urls, m.PeerURLs.Strings()...)
+		}
+	}
+	return urls
+}
+
+// joinRunning asks a running cluster who this member is in it.
+func (s *Server) joinRunning(members []config.InitialMember) (*founding, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askPeers)
+	defer cancel()
+	remote, err := join.Fetch(ctx, http.DefaultClient, s.others(members))
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch cluster info from peer urls: %w", err)
+	}
+	var listed [][]string
+	f := &founding{}
+	for _, m := range members {
+		listed = append(listed, m.PeerURLs.Strings())
+	}
+	if f.who, err = remote.Match(listed, s.cfg.AdvertisePeerURLs.Strings()); err != nil {
+		return nil, err
+	}
+	for _, m := range remote.Members {
+		f.members = append(f.members, command.GenesisMember{Member: id.Member(m.ID), PeerURLs: m.PeerURLs})
+	}
+	return f, nil
+}
+
+// refuseBootstrapped refuses to form a cluster anew in which this member, as the
+// others know, has been before: its data is lost, and with it its vote.
+func (s *Server) refuseBootstrapped(members []config.InitialMember, who join.Identity) error {
+	urls := s.others(members)
+	if len(urls) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	remote, err := join.Fetch(ctx, http.DefaultClient, urls)
+	if err != nil {
+		return nil // nobody is there yet
+	}
+	for _, m := range remote.Members {
+		if id.Member(m.ID) == who.Member && m.Name != "" {
+			return fmt.Errorf("member %s has already been bootstrapped", who.Member)
+		}
 	}
 	return nil
 }
 
-// identity derives who a fresh member is from --initial-cluster and its token.
-func identity(cfg *Config) (join.Identity, []id.Member, error) {
-	members, err := cfg.InitialMembers()
-	if err != nil {
-		return join.Identity{}, nil, err
-	}
-	if err := cfg.CheckInitialCluster(); err != nil {
-		return join.Identity{}, nil, err
-	}
-	if len(members) > 1 {
-		return join.Identity{}, nil, fmt.Errorf("--initial-cluster has %d members: clusters of several members are not yet supported", len(members))
-	}
-	who := static.MemberID(cfg.AdvertisePeerURLs.Strings(), cfg.InitialClusterToken)
-	voters := []id.Member{who}
-	return join.Identity{Member: who, Cluster: static.ClusterID(voters)}, voters, nil
-}
-
-// publish tells the state this member's name and URLs and waits until it is
-// there: from then on the member is known to be able to write.
+// publish names the first members, tells this member's name and URLs, and waits
+// until both are in the state: from then on the member is known to be able to
+// write. A cluster whose members are not there yet is waited for.
 func (s *Server) publish() error {
+	steps := []func(host.Call) (done bool){
+		// What was acknowledged before this start is there after a first read.
+		func(call host.Call) bool { s.member.Barrier(call); return false },
+	}
+	if f := s.founding; f != nil && len(f.voters) > 0 {
+		steps = append(steps, func(call host.Call) bool {
+			return s.member.Found(call, &command.MemberGenesis{Members: f.members})
+		})
+	}
 	facts := command.MemberPublish{
 		Name: s.cfg.Name, PeerURLs: s.cfg.AdvertisePeerURLs.Strings(), ClientURLs: s.cfg.AdvertiseClientURLs.Strings(),
 	}
-	result := make(waiter, 1)
-	// The first read waits for everything that was acknowledged before this start.
-	s.member.Barrier(host.Call{To: result, Deadline: s.member.Deadline()})
-	if err := s.wait(result); err != nil {
-		return err
-	}
-	if s.member.Publish(host.Call{To: result, Deadline: s.member.Deadline()}, facts) {
-		return nil
-	}
-	if err := s.wait(result); err != nil {
-		return err
+	steps = append(steps, func(call host.Call) bool { return s.member.Publish(call, facts) })
+	for _, step := range steps {
+		if err := s.insist(step); err != nil {
+			return err
+		}
 	}
 	s.log.Info("published local member to cluster through raft", "local-member-id", s.home.Member.String(),
 		"name", facts.Name, "client-urls", strings.Join(facts.ClientURLs, ","))
 	return nil
+}
+
+// insist makes a call until it succeeds: a cluster without a leader will have one.
+func (s *Server) insist(step func(host.Call) (done bool)) error {
+	for {
+		result := make(waiter, 1)
+		if step(host.Call{To: result, Deadline: s.member.Deadline()}) {
+			return nil
+		}
+		err := s.wait(result)
+		if err == nil {
+			return nil
+		}
+		again := false
+		for _, passing := range []error{host.ErrTimeout, host.ErrTimeoutLeader, host.ErrNoLeader, host.ErrLeaderChanged} {
+			again = again || errors.Is(err, passing)
+		}
+		if !again {
+			return err
+		}
+		s.log.Warn("still waiting for the cluster", "reason", err.Error())
+	}
 }
 
 // waiter is the Completions of a call made at start.
@@ -105,6 +211,8 @@ func quota(flag int64) int64 {
 func (s *Server) tell(group id.Group, e raft.Event) {
 	attrs := []any{"group", uint32(group), "term", uint64(e.Term)}
 	switch e.Kind {
+	case raft.Removed:
+		s.fail(errRemoved)
 	case raft.BecameLeader:
 		s.log.Info("became leader", attrs...)
 	case raft.BecameFollower:

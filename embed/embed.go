@@ -19,6 +19,7 @@ import (
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/join"
+	"github.com/kvorum/kvorum/internal/peer"
 	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state"
@@ -45,6 +46,9 @@ type Server struct {
 	host   *host.Host
 	group  *host.Group
 	member *server.Member
+	peers  *peer.Transport
+	// founding is nil on a member that has been here before.
+	founding *founding
 
 	listeners *listeners
 	grpc      *grpc.Server
@@ -75,6 +79,7 @@ func Start(cfg Config, log *slog.Logger) (_ *Server, err error) {
 		return nil, err
 	}
 	s.run()
+	s.servePeers()
 	if err := s.publish(); err != nil {
 		return nil, err
 	}
@@ -83,13 +88,17 @@ func Start(cfg Config, log *slog.Logger) (_ *Server, err error) {
 }
 
 // open opens the directory, the store and the log, and reconciles them.
-func (s *Server) open() error {
-	who, voters, err := identity(&s.cfg)
-	if err != nil {
-		return err
-	}
+func (s *Server) open() (err error) {
 	fs := s.world.FS
-	if s.home, err = join.Open(fs, s.cfg.DataDir, s.cfg.WALDir, who); err != nil {
+	s.home, err = join.Open(fs, s.cfg.DataDir, s.cfg.WALDir, func() (join.Identity, error) {
+		f, err := s.found()
+		if err != nil {
+			return join.Identity{}, err
+		}
+		s.founding = f
+		return f.who, nil
+	})
+	if err != nil {
 		return err
 	}
 	for _, name := range s.home.Strangers {
@@ -111,13 +120,21 @@ func (s *Server) open() error {
 	}
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
-		Log: raftLog, Transport: alone{}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
+		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
 		Events: s.tell,
 	})
-	if !s.home.Fresh {
-		voters = []id.Member{s.home.Member}
+	if s.founding == nil && len(raftLog.Groups()) == 0 && s.state.Mark().Index == 0 && raftLog.Damage() == nil {
+		// The first start ended before the log knew of the group.
+		if s.founding, err = s.found(); err != nil {
+			return err
+		}
 	}
-	s.group, err = s.host.Open(id.DefaultGroup, s.state, raft.Conf{Voters: voters})
+	s.startPeers()
+	var first raft.Conf // a member that has been here before finds its own in the log
+	if s.founding != nil {
+		first.Voters = s.founding.voters
+	}
+	s.group, err = s.host.Open(id.DefaultGroup, s.state, first)
 	return err
 }
 
@@ -154,6 +171,7 @@ func (s *Server) openStore() error {
 func (s *Server) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopHost, s.hostDone = cancel, make(chan error, 1)
+	defer func() { go s.followMembers(ctx, s.firstAddresses()) }()
 	go func() {
 		err := s.host.Run(ctx)
 		if err != nil {
@@ -165,6 +183,7 @@ func (s *Server) run() {
 		Member: s.home.Member, Cluster: s.home.Cluster, Group: s.group, State: s.state, Clock: s.world.Clock,
 		Timeout:         5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
+		Peers: connections{s}, StrictReconfig: s.cfg.StrictReconfigCheck, MaxLearners: s.cfg.MaxLearners,
 	})
 }
 
@@ -204,6 +223,9 @@ func (s *Server) undo() error {
 	if s.host != nil {
 		errs = append(errs, s.host.Close())
 	}
+	if s.peers != nil {
+		s.peers.Close()
+	}
 	s.world.Stop()
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
@@ -216,8 +238,3 @@ func (s *Server) undo() error {
 	}
 	return errors.Join(errs...)
 }
-
-// alone is the transport of a member without peers: there is nobody to send to.
-type alone struct{}
-
-func (alone) Send([]host.Envelope) {}

@@ -64,6 +64,16 @@ func (l *listeners) close() {
 	}
 }
 
+// servePeers opens the peer port: our own frames, and HTTP/1.1 for those who are
+// not members yet.
+func (s *Server) servePeers() {
+	web := http.NewServeMux()
+	ops.RegisterPeer(web, operator{s}, s)
+	for _, bound := range s.listeners.peers {
+		s.serveHTTP(s.peers.Divert(bound), web)
+	}
+}
+
 // serve opens the doors. It returns once every port is being served.
 func (s *Server) serve() {
 	s.grpc = rpc.NewServer(rpc.Limits{
@@ -85,7 +95,7 @@ func (s *Server) serve() {
 		s.goServe(bound, func() error { return s.grpc.Serve(h2) })
 		s.serveHTTP(h1, web)
 	}
-	for _, some := range [][]net.Listener{s.listeners.peers, s.listeners.clientHTTP, s.listeners.metrics} {
+	for _, some := range [][]net.Listener{s.listeners.clientHTTP, s.listeners.metrics} {
 		for _, bound := range some {
 			s.serveHTTP(bound, web)
 		}

@@ -59,6 +59,9 @@ type Config struct {
 	// InitialClusterToken enters the hash that makes member and cluster ids.
 	InitialClusterToken string
 
+	// MaxLearners is how many learners the cluster may have.
+	MaxLearners int
+
 	// QuotaBackendBytes bounds the stored versions, in bytes: 0 is the default
 	// (2 GiB), negative is no bound.
 	QuotaBackendBytes int64

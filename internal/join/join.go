@@ -46,11 +46,11 @@ const (
 // ErrInUse: another process runs on the directory.
 var ErrInUse = errors.New("is in use by another process")
 
-// Open locks dir, making it if need be, and returns whose it is: who, when it is
-// fresh. walDir, when not empty, is where the log lives instead. Errors: ErrInUse;
+// Open locks dir, making it if need be, and returns whose it is: when it is fresh
+// who is asked, and nothing is written if it does not know. walDir, when not empty, is where the log lives instead. Errors: ErrInUse;
 // a directory of etcd or of another program, a damaged identity, each named; the
 // file system's. Nothing is changed in a directory that is refused.
-func Open(fs env.FS, dir, walDir string, who Identity) (*Home, error) {
+func Open(fs env.FS, dir, walDir string, who func() (Identity, error)) (*Home, error) {
 	member := fs.PathJoin(dir, "member")
 	if err := refuseForeign(fs, dir, member); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func refuseForeign(fs env.FS, dir, member string) error {
 }
 
 // identify reads the identity, or writes one into a fresh directory.
-func (h *Home) identify(fs env.FS, member string, who Identity) error {
+func (h *Home) identify(fs env.FS, member string, who func() (Identity, error)) error {
 	path := fs.PathJoin(member, identityName)
 	file, err := fs.Open(path)
 	if err == nil {
@@ -123,8 +123,11 @@ func (h *Home) identify(fs env.FS, member string, who Identity) error {
 	if names, listErr := list(fs, member); listErr != nil || slices.Contains(names, identityName) {
 		return fmt.Errorf("cannot read %s: %w", path, errors.Join(err, listErr))
 	}
-	h.Identity, h.Fresh = who, true
-	err = write(fs, path, format(who))
+	if h.Identity, err = who(); err != nil {
+		return err
+	}
+	h.Fresh = true
+	err = write(fs, path, format(h.Identity))
 	if err = errors.Join(err, syncUp(fs, member)); err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}

@@ -46,26 +46,26 @@ func read(t *testing.T, fs env.FS, path string) string {
 
 func TestAMemberKeepsItsIdentity(t *testing.T) {
 	fs := vfs.NewMem()
-	first, err := Open(fs, "/data", "", me)
+	first, err := Open(fs, "/data", "", is(me))
 	if err != nil || !first.Fresh || first.Identity != me {
 		t.Fatalf("first start: %+v, %v", first, err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Open(fs, "/data", "", Identity{Member: 1, Cluster: 2})
+	again, err := Open(fs, "/data", "", is(Identity{Member: 1, Cluster: 2}))
 	if err != nil || again.Fresh || again.Identity != me {
 		t.Fatalf("second start: %+v, %v: the directory decides, not the flags", again, err)
 	}
 	defer again.Close()
-	if _, err := Open(fs, "/data", "", me); !errors.Is(err, ErrInUse) {
+	if _, err := Open(fs, "/data", "", is(me)); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second process was let in: %v", err)
 	}
 }
 
 func TestAPowerLossLeavesAllOfTheIdentityOrNothing(t *testing.T) {
 	fs := vfs.NewCrashableMem()
-	home, err := Open(fs, "/data/deep", "", me)
+	home, err := Open(fs, "/data/deep", "", is(me))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestForeignDirectoriesAreRefusedAndLeftAlone(t *testing.T) {
 	} {
 		fs := vfs.NewMem()
 		create(t, fs, c.file, "precious")
-		_, err := Open(fs, "/data", "", me)
+		_, err := Open(fs, "/data", "", is(me))
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", c.file, err, c.says)
 		}
@@ -116,7 +116,7 @@ func TestForeignDirectoriesAreRefusedAndLeftAlone(t *testing.T) {
 func TestADamagedIdentityIsNamed(t *testing.T) {
 	fs := vfs.NewMem()
 	create(t, fs, "/data/member/identity", strings.Replace(format(me), "8e9e", "8e9f", 1))
-	_, err := Open(fs, "/data", "", me)
+	_, err := Open(fs, "/data", "", is(me))
 	if err == nil || !strings.Contains(err.Error(), "/data/member/identity") {
 		t.Errorf("got %v, want the file's name", err)
 	}
@@ -125,7 +125,7 @@ func TestADamagedIdentityIsNamed(t *testing.T) {
 func TestStrangersAreOnlyTold(t *testing.T) {
 	fs := vfs.NewMem()
 	create(t, fs, "/data/notes.txt", "hello")
-	home, err := Open(fs, "/data", "/elsewhere", me)
+	home, err := Open(fs, "/data", "/elsewhere", is(me))
 	if err != nil || len(home.Strangers) != 1 || home.Strangers[0] != "notes.txt" || home.Log != "/elsewhere" {
 		t.Fatalf("%+v, %v", home, err)
 	}
@@ -133,3 +133,6 @@ func TestStrangersAreOnlyTold(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// is knows who a fresh member is.
+func is(who Identity) func() (Identity, error) { return func() (Identity, error) { return who, nil } }

@@ -13,13 +13,21 @@ import (
 // otherwise the result goes to call.To.
 func (m *Member) Publish(call host.Call, facts command.MemberPublish) (published bool) {
 	facts.Member = m.opts.Member
-	for _, known := range m.Members() {
-		if known.ID == facts.Member && known.Name == facts.Name &&
-			slices.Equal(known.PeerURLs, facts.PeerURLs) && slices.Equal(known.ClientURLs, facts.ClientURLs) {
-			return true
-		}
+	known, ok := m.opts.State.View().Member(facts.Member)
+	if ok && known.Name == facts.Name && slices.Equal(known.ClientURLs, facts.ClientURLs) {
+		return true
 	}
 	m.propose(call, nil, 0, &facts)
+	return false
+}
+
+// Found names the first members of the cluster, unless somebody has done so:
+// founded is true then; otherwise the result goes to call.To.
+func (m *Member) Found(call host.Call, first *command.MemberGenesis) (founded bool) {
+	if len(m.Members()) > 0 {
+		return true
+	}
+	m.propose(call, nil, 0, first)
 	return false
 }
 

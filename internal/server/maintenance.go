@@ -2,6 +2,7 @@ package server
 
 import (
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
@@ -42,4 +43,19 @@ func (m *Member) HashKV(rev id.Revision, goOn func() error) (mvcc.KVHash, error)
 func (m *Member) Removal() (compacted, removed id.Revision) {
 	state := m.opts.State.View().State()
 	return state.Compacted, state.Freed
+}
+
+// MoveLeader begins to hand leadership to another voter; to itself it is done
+// already. Errors: raft.ErrNotLeader, raft.ErrBadTransferee, raft.ErrTransferring.
+func (m *Member) MoveLeader(to id.Member) error {
+	group := m.opts.Group
+	switch {
+	case group.Leader() != m.opts.Member:
+		return raft.ErrNotLeader
+	case to == m.opts.Member:
+		return nil
+	case to == 0: // to raft it means whoever fits best
+		return raft.ErrBadTransferee
+	}
+	return group.Transfer(to)
 }

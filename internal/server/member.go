@@ -27,6 +27,12 @@ type Options struct {
 	MaxRequestBytes, MaxTxnOps int
 	// Quota is what Status reports, in bytes.
 	Quota int64
+	// Peers are the connections to the other members.
+	Peers Peers
+	// StrictReconfig refuses changes of the membership that could cost the quorum;
+	// MaxLearners is how many learners there may be.
+	StrictReconfig bool
+	MaxLearners    int
 }
 
 // Member is what the doors hold: the services of one member on one group.
@@ -52,6 +58,9 @@ func (m *Member) Header() Header {
 
 // HasLeader says whether a leader is known here.
 func (m *Member) HasLeader() bool { return m.opts.Group.Leader() != 0 }
+
+// Timeout is how long a call that was answered by nobody may take.
+func (m *Member) Timeout() time.Duration { return m.opts.Timeout }
 
 // Deadline is when a call that begins now ends at the latest.
 func (m *Member) Deadline() env.Instant { return m.opts.Clock.Now().Add(m.opts.Timeout) }

@@ -208,7 +208,11 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 			if outcomes, err = m.applyBatch(e, outcomes); err != nil {
 				return nil, fmt.Errorf("state: entry %d: %w", e.Index, err)
 			}
-		case raft.Empty, raft.Change:
+		case raft.Change:
+			if err := m.change(e); err != nil {
+				return nil, fmt.Errorf("state: entry %d: %w", e.Index, err)
+			}
+		case raft.Empty:
 		default:
 			return nil, fmt.Errorf("state: entry %d: %w", e.Index, &command.UnknownError{What: "kind of entry", Number: uint64(e.Kind)})
 		}
@@ -256,6 +260,20 @@ func (m *Machine) applyBatch(e *raft.Entry, outcomes []command.Outcome) ([]comma
 		})
 	}
 	return outcomes, batch.Err()
+}
+
+// change applies the facts that came with a configuration.
+func (m *Machine) change(e *raft.Entry) error {
+	_, context, err := raft.DecodeChange(e.Data)
+	if err != nil || len(context) == 0 {
+		return err
+	}
+	c, err := command.DecodeChange(context)
+	if err != nil {
+		return err
+	}
+	m.members = m.members.Change(m.group, m.batch, c)
+	return nil
 }
 
 // do applies the decoded command as part of an entry of a term.

@@ -49,6 +49,18 @@ func (v *View) State() mvcc.State { return v.kv.State }
 // read-only.
 func (v *View) Members() []member.Facts { return v.members.All() }
 
+// Member finds what is known of a member.
+func (v *View) Member(m id.Member) (member.Facts, bool) { return v.members.Get(m) }
+
+// Removed says whether there was such a member once.
+func (v *View) Removed(m id.Member) bool { return v.members.Removed(m) }
+
+// JudgeChange says whether a change of the membership is one that the members as
+// they are allow (member.Table.Judge).
+func (v *View) JudgeChange(c *command.MemberChange, maxLearners int) error {
+	return v.members.Judge(c, maxLearners)
+}
+
 // Range answers a range (spec 2.1). A request for the newest state that a
 // compaction or a snapshot overtakes is answered from a newer view. Errors:
 // command.ErrCompacted, command.ErrFutureRevision, mvcc.ErrReplaced,

@@ -2,14 +2,23 @@ package v3
 
 import (
 	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/join/static"
+	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/server"
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
-// cluster answers MemberList; the calls that change membership come with
-// clusters.
+// cluster is the Cluster service (spec 5).
 type cluster struct {
 	pb.UnimplementedClusterServer
 	member *server.Member
@@ -21,11 +30,88 @@ func (c *cluster) MemberList(ctx context.Context, req *pb.MemberListRequest) (*p
 			return nil, toWire(err)
 		}
 	}
-	resp := &pb.MemberListResponse{Header: header(c.member, 0)}
+	return &pb.MemberListResponse{Header: header(c.member, 0), Members: c.members()}, nil
+}
+
+func (c *cluster) members() []*pb.Member {
+	var list []*pb.Member
 	for _, m := range c.member.Members() {
-		resp.Members = append(resp.Members, &pb.Member{
-			ID: uint64(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs,
+		list = append(list, &pb.Member{
+			ID: uint64(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.Learner,
 		})
 	}
-	return resp, nil
+	return list
+}
+
+func (c *cluster) MemberAdd(ctx context.Context, req *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	urls, err := config.ParseURLs(strings.Join(req.GetPeerURLs(), ","))
+	if err != nil {
+		return nil, toWire(command.ErrBadMemberURLs)
+	}
+	change := command.MemberChange{Change: command.AddMember, PeerURLs: urls.Strings()}
+	if req.GetIsLearner() {
+		change.Change = command.AddLearner
+	}
+	// The ID of a member that is added at run time has the second in it (spec 5).
+	change.Member = static.MemberID(change.PeerURLs, strconv.FormatInt(time.Now().Unix(), 10))
+	if err := c.change(ctx, &change); err != nil {
+		return nil, toWire(err)
+	}
+	added := &pb.Member{ID: uint64(change.Member), PeerURLs: change.PeerURLs, IsLearner: req.GetIsLearner()}
+	return &pb.MemberAddResponse{Header: header(c.member, 0), Member: added, Members: c.members()}, nil
+}
+
+func (c *cluster) MemberRemove(ctx context.Context, req *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	change := command.MemberChange{Change: command.RemoveMember, Member: id.Member(req.GetID())}
+	if err := c.change(ctx, &change); err != nil {
+		return nil, toWire(err)
+	}
+	return &pb.MemberRemoveResponse{Header: header(c.member, 0), Members: c.members()}, nil
+}
+
+func (c *cluster) MemberPromote(ctx context.Context, req *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	change := command.MemberChange{Change: command.PromoteMember, Member: id.Member(req.GetID())}
+	if err := c.change(ctx, &change); err != nil {
+		return nil, toWire(err)
+	}
+	return &pb.MemberPromoteResponse{Header: header(c.member, 0), Members: c.members()}, nil
+}
+
+func (c *cluster) MemberUpdate(ctx context.Context, req *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	urls, err := config.ParseURLs(strings.Join(req.GetPeerURLs(), ","))
+	if err != nil {
+		return nil, toWire(command.ErrBadMemberURLs)
+	}
+	update := command.MemberUpdate{Member: id.Member(req.GetID()), PeerURLs: urls.Strings()}
+	if _, err := await(ctx, c.member, func(call host.Call) { c.member.Update(call, &update) }); err != nil {
+		return nil, toWire(err)
+	}
+	return &pb.MemberUpdateResponse{Header: header(c.member, 0), Members: c.members()}, nil
+}
+
+// changeRetry is the pause before a change is tried again that found another one
+// under way, or no leader.
+const changeRetry = 20 * time.Millisecond
+
+// change makes a change of the membership and waits until it is applied here. One
+// that certainly has not happened is tried again for as long as the caller waits;
+// of one whose leader was lost nobody can say.
+func (c *cluster) change(ctx context.Context, change *command.MemberChange) error {
+	for {
+		_, err := await(ctx, c.member, func(call host.Call) { c.member.Change(call, change) })
+		switch {
+		case err == nil:
+			_, err = await(ctx, c.member, c.member.Barrier)
+			return err
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrChangePending), errors.Is(err, raft.ErrTransferring),
+			errors.Is(err, host.ErrNoLeader):
+		default:
+			return err
+		}
+		select {
+		case <-time.After(changeRetry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -32,6 +34,18 @@ var wire = []struct {
 	{command.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{command.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
 	{command.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{command.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{command.ErrMemberExists, rpctypes.ErrGRPCMemberExist},
+	{command.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
+	{command.ErrBadMemberURLs, rpctypes.ErrGRPCMemberBadURLs},
+	{command.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+	{command.ErrNotLearner, rpctypes.ErrGRPCMemberNotLearner},
+	{command.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
+	{raft.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+	{raft.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
+	{server.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+	// Quirk (a) of spec 1.3: not FailedPrecondition, as the table of clients says.
+	{server.ErrUnstarted, status.Error(codes.Unknown, server.ErrUnstarted.Error())},
 	{host.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{host.ErrStopped, rpctypes.ErrGRPCStopped},
 	{host.ErrTimeout, rpctypes.ErrGRPCTimeout},

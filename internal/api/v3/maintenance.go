@@ -2,9 +2,12 @@ package v3
 
 import (
 	"context"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/id"
@@ -12,8 +15,8 @@ import (
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
-// maintenance is the Maintenance service. Snapshot, MoveLeader and Downgrade come
-// with clusters and the operators' surface.
+// maintenance is the Maintenance service. Snapshot and Downgrade come with the
+// operators' surface.
 type maintenance struct {
 	pb.UnimplementedMaintenanceServer
 	member *server.Member
@@ -77,4 +80,27 @@ func (m *maintenance) hash(ctx context.Context, rev id.Revision) (mvcc.KVHash, e
 // Defragment has nothing to do: space comes back by itself.
 func (m *maintenance) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	return &pb.DefragmentResponse{}, nil
+}
+
+// moveLook is how often a caller who waits for a new leader looks.
+const moveLook = 10 * time.Millisecond
+
+// MoveLeader hands leadership over and answers once the other member leads (spec 6.5).
+func (m *maintenance) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.member.Timeout())
+	defer cancel()
+	target := id.Member(r.GetTargetID())
+	if err := m.member.MoveLeader(target); err != nil {
+		return nil, toWire(err)
+	}
+	look := time.NewTicker(moveLook)
+	defer look.Stop()
+	for m.member.Status().Leader != target {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil, status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")
+		}
+	}
+	return &pb.MoveLeaderResponse{}, nil
 }
