@@ -139,12 +139,13 @@ func memoryDir(t *testing.T) string {
 // etcd 3.4: where it differs is listed in the table of differences and in the
 // document. KVORUM_ETCD_HISTORIES is another number of them.
 func TestARealEtcdDiffersOnlyWhereTheSpecificationSaysSo(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat(theirs); err != nil {
 		t.Skipf("no etcd to compare with: %v (Debian: apt-get install etcd-server)", err)
 	}
 	histories := 250
 	if testing.Short() {
-		histories = 60
+		histories = 40
 	}
 	histories = number(t, "KVORUM_ETCD_HISTORIES", histories)
 	s := &process{binary: theirs, dir: memoryDir(t)}
@@ -153,7 +154,7 @@ func TestARealEtcdDiffersOnlyWhereTheSpecificationSaysSo(t *testing.T) {
 		Server: s, UnstableTies: true, Rules: rules(), Restarts: []Restart{Clean, Kill}, RestartOneIn: 60,
 	}
 	for seed := range histories {
-		check(t, p.Play(uint64(seed), seed%150 == 0))
+		check(t, p.Play(uint64(seed), seed%125 == 0))
 	}
 	t.Logf("%d histories, %d calls, %d restarts", histories, p.Calls, p.Restarted)
 	for _, rule := range p.Rules {
@@ -167,6 +168,7 @@ func TestARealEtcdDiffersOnlyWhereTheSpecificationSaysSo(t *testing.T) {
 // TestEachDifferenceIsOne shows the need for each rule: the other server's answer
 // to its scene is as the table says, and not what the oracle says.
 func TestEachDifferenceIsOne(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat(theirs); err != nil {
 		t.Skipf("no etcd to compare with: %v", err)
 	}

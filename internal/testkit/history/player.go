@@ -102,10 +102,13 @@ func (p *Player) Play(seed uint64, fresh bool) error {
 		err = r.end()
 	}
 	var wrong *mismatch
-	if !errors.As(err, &wrong) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &wrong):
+		return p.shrink(seed, fresh, wrong)
 	}
-	return p.shrink(seed, fresh, wrong)
+	return fmt.Errorf("seed %d: %w", seed, err)
 }
 
 // draw draws a call.
