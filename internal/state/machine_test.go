@@ -46,7 +46,9 @@ func TestOutcomesNameTheirCommands(t *testing.T) {
 	first := command.Origin{Member: 1, Boot: 2, Seq: 3}
 	second := command.Origin{Member: 4, Boot: 5, Seq: 6}
 	r.entry(1, encode(command.Header{Origin: first}, &command.PutRequest{Key: []byte("a")}))
-	r.log = append(r.log, raft.Entry{Term: 2, Index: 2, Kind: raft.Empty}, raft.Entry{Term: 2, Index: 3, Kind: raft.Change, Data: []byte("conf")})
+	added := command.EncodeChange(&command.MemberChange{Change: command.AddLearner, Member: 9, PeerURLs: []string{"http://p"}})
+	r.log = append(r.log, raft.Entry{Term: 2, Index: 2, Kind: raft.Empty},
+		raft.Entry{Term: 2, Index: 3, Kind: raft.Change, Data: raft.EncodeChange(raft.Conf{Voters: []id.Member{1}, Learners: []id.Member{9}}, added)})
 	r.entry(2,
 		encode(command.Header{Origin: second}, &command.PutRequest{Key: []byte("a"), IgnoreValue: true, Lease: 5}),
 		encode(command.Header{Origin: first}, &command.DeleteRangeRequest{Key: []byte("b")}))
@@ -60,6 +62,9 @@ func TestOutcomesNameTheirCommands(t *testing.T) {
 	}
 	if mark := (raft.Position{Index: 4, Term: 2}); r.m.Mark() != mark || r.m.View().At != mark {
 		t.Fatalf("mark %v, view at %v", r.m.Mark(), r.m.View().At)
+	}
+	if m, known := r.m.View().Member(9); !known || !m.Learner || m.PeerURLs[0] != "http://p" {
+		t.Fatalf("the member that the configuration brought: %+v, %v", m, known)
 	}
 	if outcomes, err := r.m.Apply(nil); outcomes != nil || err != nil {
 		t.Fatalf("applying nothing: %v, %v", outcomes, err)
