@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"reflect"
 	"testing"
 
@@ -83,6 +84,15 @@ func TestEnvelopesOfAnotherVersionAreRefused(t *testing.T) {
 		if _, err := DecodeEnvelope(other); !errors.Is(err, ErrBadEnvelope) {
 			t.Errorf("byte %d set to %d: %v", at, b, err)
 		}
+	}
+}
+
+// TestTheWorkedEnvelope is the one of docs/format/peer.md.
+func TestTheWorkedEnvelope(t *testing.T) {
+	e := Envelope{Group: 1, From: 2, To: 3, Raft: &raft.Message{From: 2, To: 3, Term: 4, Body: &raft.Heartbeat{Commit: 5, Round: 6}}}
+	want := "01 01 01 02 00 00 00 00 00 00 00 03 00 00 00 00 00 00 00 01 05 02 00 00 00 00 00 00 00 03 00 00 00 00 00 00 00 04 05 06"
+	if got := fmt.Sprintf("% x", AppendEnvelope(nil, &e)); got != want {
+		t.Error(got)
 	}
 }
 

@@ -116,7 +116,7 @@ func (t *Transport) consider(conn net.Conn, body []byte) (*incoming, hello, *ref
 	if no != nil {
 		return nil, h, no
 	}
-	patience := time.NewTimer(t.opts.Limits.Handshake)
+	patience := time.NewTimer(t.opts.Limits.Handshake / 2) // so that a refusal still arrives
 	defer patience.Stop()
 	for {
 		in, older, no := t.register(conn, &h)

@@ -81,11 +81,13 @@ func sumOf(frame []byte) uint32 {
 // them with their neighbours.
 type frameReader struct {
 	from io.Reader
-	// limit bounds a body, fresh is the size of a block for small frames.
+	// limit bounds a body, fresh is the size of a block while little comes.
 	limit, fresh int
 
 	block       []byte
 	first, last int // what was read and not yet yielded
+	size        int // of the latest block for many frames
+	full        bool
 }
 
 // next reads one frame. Errors: io.EOF between two frames, io.ErrUnexpectedEOF
@@ -111,6 +113,7 @@ func (f *frameReader) next() (kind byte, body []byte, err error) {
 		f.room(have, need)
 		n, err := f.from.Read(f.block[f.last:])
 		f.last += n
+		f.full = f.last == len(f.block)
 		if n > 0 || err == nil {
 			continue
 		}
@@ -125,6 +128,9 @@ func (f *frameReader) next() (kind byte, body []byte, err error) {
 // more memory than this.
 const step = 1<<20 + 4096
 
+// largest bounds a block of many frames.
+const largest = 256 << 10
+
 // room makes sure that there is space behind what has come; a frame of need bytes,
 // of which have are there, is to lie in one piece.
 func (f *frameReader) room(have, need int) {
@@ -132,7 +138,14 @@ func (f *frameReader) room(have, need int) {
 	if fits && f.last < len(f.block) {
 		return
 	}
-	block := make([]byte, max(f.fresh, min(need, max(step, 2*have))))
+	// Where much comes, blocks are larger, so that few frames cross their ends.
+	if f.full {
+		f.size = min(2*f.size, largest)
+	} else {
+		f.size = 0
+	}
+	f.size = max(f.size, f.fresh)
+	block := make([]byte, max(f.size, min(need, max(step, 2*have))))
 	copy(block, f.block[f.first:f.last])
 	f.block, f.first, f.last = block, 0, have
 }

@@ -3,6 +3,7 @@ package peer
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"reflect"
@@ -82,6 +83,13 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 				t.Errorf("bit %d of byte %d: %v", bit, at, err)
 			}
 		}
+	}
+}
+
+// TestTheWorkedExample is the one of docs/format/peer.md.
+func TestTheWorkedExample(t *testing.T) {
+	if got := fmt.Sprintf("% x", mustFrame(framePong, raw(nil))); got != "00 00 00 00 05 29 62 83 70" {
+		t.Error(got)
 	}
 }
 

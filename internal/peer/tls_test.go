@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/testkit/certs"
@@ -127,4 +128,25 @@ func TestTLSMeetsClearText(t *testing.T) {
 	})
 	a.SetMembers([]Address{{4, []string{strings.Replace(web, "http:", "https:", 1)}}})
 	a.awaitLine("the other side does not speak TLS: should the URL be http?")
+}
+
+// TestAHalfOpenTLSConnectionIsFoundOut: the last word of TLS, which nobody takes,
+// is not waited for.
+func TestAHalfOpenTLSConnectionIsFoundOut(t *testing.T) {
+	ca := certs.NewAuthority(t)
+	files := filesOf(t, ca, "member")
+	a, b := newSecureNode(t, 1, files, files), newSecureNode(t, 2, files, files)
+	hole := newProxy(t, strings.TrimPrefix(b.url, "https://"))
+	a.SetMembers([]Address{{2, []string{strings.Replace(hole.url, "http:", "https:", 1)}}})
+	a.awaitConnected(b)
+	hole.hole()
+	began := time.Now()
+	for range 1000 {
+		a.Send(2, Appends, blob{length: 64 << 10})
+	}
+	receive(t, "the loss", a.lost)
+	await(t, "all lanes to be given up", func() bool { return a.Peers()[0].Connected == [lanes]bool{} })
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("found out after %v", took)
+	}
 }

@@ -69,7 +69,7 @@ type Options struct {
 	Clock     env.Clock
 	// Receive is handed what arrives, on the goroutine that reads the connection; it
 	// should not wait, as nothing more of that lane is read meanwhile. data is its to
-	// keep, read-only and sharing a block of at most 64 KB with its neighbours.
+	// keep, read-only and sharing a block of at most 256 KB with its neighbours.
 	Receive func(from id.Member, lane Lane, data []byte)
 	// Answer answers the Asks of others, each on a goroutine of its own. ctx ends
 	// with the asker's deadline or its connection. nil refuses all.

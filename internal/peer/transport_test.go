@@ -217,6 +217,31 @@ func TestAHalfOpenConnectionIsFoundOut(t *testing.T) {
 	}
 }
 
+// TestASlowLinkIsNotADeadOne: signs of life are behind megabytes in the sockets'
+// buffers for longer than the silence that is endured; what gets through counts.
+func TestASlowLinkIsNotADeadOne(t *testing.T) {
+	a, b, _, toB := pair(t, nil)
+	toB.delay.Store(int64(5 * time.Millisecond)) // for every 32 KB
+	began := time.Now()
+	const count, size = 100, 128 << 10
+	for i := range count {
+		if !a.Send(2, Appends, blob{uint64(i), size}) {
+			t.Fatal("no room")
+		}
+	}
+	for i := range count {
+		if g := receive(t, "a message", b.inbox); numberOf(g.data) != uint64(i) {
+			t.Fatalf("%d instead of %d", numberOf(g.data), i)
+		}
+	}
+	if took := time.Since(began); took < 4*quick.Silence {
+		t.Errorf("the link was not slow: %v", took)
+	}
+	if len(a.lost)+len(b.lost) > 0 {
+		t.Errorf("a slow link was taken for a dead one:\n%s", a.log)
+	}
+}
+
 // TestAStuffedLaneDelaysNoHeartbeat: 100 MB are thrown at a member that takes no
 // appends; control passes, memory is bounded, and the order holds.
 func TestAStuffedLaneDelaysNoHeartbeat(t *testing.T) {
@@ -558,16 +583,9 @@ func TestANewerConnectionTakesThePlaceOfAnOlder(t *testing.T) {
 	b := newNode(t, 2, nil)
 	b.SetMembers([]Address{{1, nil}, b.address()})
 	greet := func() (net.Conn, *frameReader) {
-		conn, err := net.Dial("tcp", b.url[len("http://"):])
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		h := hello{lowest: 1, highest: 1, lane: Control, cluster: cluster, from: 1, to: 2, silence: time.Minute}
-		conn.Write(append([]byte(magic), mustFrame(frameHello, &h)...))
-		f := &frameReader{from: conn, limit: maxBody, fresh: 512}
-		if _, body, err := f.next(); err != nil || body[0] != welcome {
-			t.Fatalf("%x, %v", body, err)
+		conn, f, r := greetByHand(t, b)
+		if r.code != welcome {
+			t.Fatalf("%+v", r)
 		}
 		return conn, f
 	}
@@ -590,6 +608,65 @@ func TestANewerConnectionTakesThePlaceOfAnOlder(t *testing.T) {
 		t.Error("a frame that has no place was taken")
 	}
 	receive(t, "the loss", b.lost)
+}
+
+// greetByHand dials n as member 1 and returns its answer.
+func greetByHand(t *testing.T, n *node) (net.Conn, *frameReader, reply) {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.url[len("http://"):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	h := hello{lowest: 1, highest: 1, lane: Control, cluster: cluster, from: 1, to: 2, silence: time.Minute}
+	if _, err := conn.Write(append([]byte(magic), mustFrame(frameHello, &h)...)); err != nil {
+		t.Fatal(err)
+	}
+	f := &frameReader{from: conn, limit: maxBody, fresh: 512}
+	_, body, err := f.next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := decodeReply(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, f, r
+}
+
+// TestNothingOvertakesAcrossConnections: what came on an older connection is taken
+// in before anything of a newer one.
+func TestNothingOvertakesAcrossConnections(t *testing.T) {
+	entered, held := make(chan struct{}, 1), make(chan struct{})
+	b := newNode(t, 2, func(o *Options) {
+		o.Limits.Handshake = 100 * time.Millisecond
+		take := o.Receive
+		o.Receive = func(from id.Member, lane Lane, data []byte) {
+			entered <- struct{}{}
+			<-held
+			take(from, lane, data)
+		}
+	})
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release)
+	b.SetMembers([]Address{{1, nil}, b.address()})
+	older, _, _ := greetByHand(t, b)
+	older.Write(mustFrame(frameMessage, blob{number: 1}))
+	receive(t, "the first message to be under way", entered)
+	if _, _, r := greetByHand(t, b); r.code != refusedBusy {
+		t.Errorf("a newer connection while that lasts: %+v", r)
+	}
+	release()
+	newer, _, r := greetByHand(t, b)
+	if r.code != welcome {
+		t.Fatalf("after it: %+v", r)
+	}
+	newer.Write(mustFrame(frameMessage, blob{number: 2}))
+	for want := range uint64(2) {
+		if g := receive(t, "a message", b.inbox); numberOf(g.data) != want+1 {
+			t.Errorf("%d instead of %d", numberOf(g.data), want+1)
+		}
+	}
 }
 
 // TestManyMembers: everybody hears everybody.
