@@ -97,7 +97,10 @@ func (c connections) ConnectedSince(m id.Member) (env.Instant, bool) {
 // Ask implements server.Peers. A question has a goroutine while it is open: they
 // are few.
 func (c connections) Ask(m id.Member, kind server.AskKind, body []byte, deadline env.Instant, done func([]byte, error)) {
-	within := deadline.Sub(c.s.world.Clock.Now())
+	within := c.s.member.Timeout()
+	if deadline != 0 {
+		within = deadline.Sub(c.s.world.Clock.Now())
+	}
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
 		defer cancel()

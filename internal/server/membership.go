@@ -193,7 +193,7 @@ var refusals = []error{
 	host.ErrLeaderChanged, host.ErrTimeout, host.ErrTimeoutLeader, host.ErrStopped, host.ErrNoLeader,
 }
 
-// Answer answers a question that another member asks this one: the number of a
+// Answer answers a question that another member asks this one, within this member's time-out: the number of a
 // refusal, 0 for none, and the index that came of it. answer is called once.
 func (m *Member) Answer(kind AskKind, body []byte, answer func([]byte, error)) {
 	if kind != AskChange {

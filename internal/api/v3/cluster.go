@@ -83,7 +83,7 @@ func (c *cluster) MemberUpdate(ctx context.Context, req *pb.MemberUpdateRequest)
 		return nil, toWire(command.ErrBadMemberURLs)
 	}
 	update := command.MemberUpdate{Member: id.Member(req.GetID()), PeerURLs: urls.Strings()}
-	if _, err := await(ctx, c.member, func(call host.Call) { c.member.Update(call, &update) }); err != nil {
+	if _, err := awaitUntil(ctx, 0, func(call host.Call) { c.member.Update(call, &update) }); err != nil {
 		return nil, toWire(err)
 	}
 	return &pb.MemberUpdateResponse{Header: header(c.member, 0), Members: c.members()}, nil
@@ -95,10 +95,11 @@ const changeRetry = 20 * time.Millisecond
 
 // change makes a change of the membership and waits until it is applied here. One
 // that certainly has not happened is tried again for as long as the caller waits;
-// of one whose leader was lost nobody can say.
+// of one whose leader was lost nobody can say. Without a quorum it lasts until the
+// caller's deadline (spec 1.5).
 func (c *cluster) change(ctx context.Context, change *command.MemberChange) error {
 	for {
-		_, err := await(ctx, c.member, func(call host.Call) { c.member.Change(call, change) })
+		_, err := awaitUntil(ctx, 0, func(call host.Call) { c.member.Change(call, change) })
 		switch {
 		case err == nil:
 			_, err = await(ctx, c.member, c.member.Barrier)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/server"
@@ -41,8 +42,13 @@ func (w waiter) Push(r host.Result) { w <- r }
 // await starts a call and waits for its result or for the caller's end. What a
 // caller leaves behind goes on: only its result is dropped.
 func await(ctx context.Context, member *server.Member, start func(host.Call)) (host.Result, error) {
+	return awaitUntil(ctx, member.Deadline(), start)
+}
+
+// awaitUntil is await with another deadline than the server's; 0 is none.
+func awaitUntil(ctx context.Context, deadline env.Instant, start func(host.Call)) (host.Result, error) {
 	w := make(waiter, 1)
-	start(host.Call{To: w, Deadline: member.Deadline()})
+	start(host.Call{To: w, Deadline: deadline})
 	select {
 	case r := <-w:
 		return r, r.Err
