@@ -111,7 +111,7 @@ func fill(t *testing.T, environ []string, args ...string) (*session, string, err
 
 func TestEnvironment(t *testing.T) {
 	s, stderr, err := fill(t, []string{"PATH=/bin", "ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=a:1,b:2", "ETCDCTL_WRITE_OUT=json", "ETCDCTL_HEX=true",
-		"ETCDCTL_DIAL_TIMEOUT=7s", "ETCDCTL_WATCH_KEY=k", "ETCDCTL_USER="}, "--command-timeout=1s")
+		"ETCDCTL_DIAL_TIMEOUT=7s", "ETCDCTL_WATCH_KEY=k", "ETCDCTL_USER=", "ETCDCTL_COMMAND_TIMEOUT="}, "--command-timeout=1s")
 	if err != nil || stderr != "" {
 		t.Fatal(err, stderr)
 	}

@@ -69,7 +69,7 @@ var notFlags = map[string]bool{"ETCDCTL_WATCH_KEY": true, "ETCDCTL_WATCH_RANGE_E
 
 // fillFromEnvironment gives every global flag that the command line lacks the
 // value of its variable. A flag and its variable together are an error, an
-// unknown variable a warning.
+// unknown variable a warning; an empty one says nothing.
 func (s *session) fillFromEnvironment(fs *pflag.FlagSet) error {
 	given := map[string]bool{}
 	options := map[string]*pflag.Flag{}
@@ -88,10 +88,11 @@ func (s *session) fillFromEnvironment(fs *pflag.FlagSet) error {
 		switch {
 		case f == nil:
 			log.Warn("unrecognized environment variable", "environment-variable", name)
+		case value == "": // as if there were none
 		case given[name]:
 			log.Log(context.Background(), telemetry.LevelFatal, shadowed, "environment-variable", name)
 			return errReported
-		case value != "":
+		default:
 			if err := fs.Set(f.Name, value); err != nil {
 				return badArgs("invalid value %q for %s: %v", value, name, err)
 			}
