@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ import (
 func supported(cfg *Config) error {
 	for _, urls := range []config.URLs{cfg.ListenClientURLs, cfg.ListenPeerURLs, cfg.ListenClientHTTPURLs, cfg.ListenMetricsURLs} {
 		for i := range urls {
-			if scheme := urls[i].Scheme; scheme != "http" {
+			if scheme := urls[i].Scheme; scheme != "http" && scheme != "https" {
 				return fmt.Errorf("cannot listen on %s: %s is not yet supported", urls[i].String(), scheme)
 			}
 		}
@@ -88,7 +87,7 @@ func (s *Server) others(members []config.InitialMember) (urls []string) {
 func (s *Server) joinRunning(members []config.InitialMember) (*founding, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askPeers)
 	defer cancel()
-	remote, err := join.Fetch(ctx, http.DefaultClient, s.others(members))
+	remote, err := join.Fetch(ctx, s.web(), s.others(members))
 	if err != nil {
 		return nil, fmt.Errorf("cannot fetch cluster info from peer urls: %w", err)
 	}
@@ -115,7 +114,7 @@ func (s *Server) refuseBootstrapped(members []config.InitialMember, who join.Ide
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	remote, err := join.Fetch(ctx, http.DefaultClient, urls)
+	remote, err := join.Fetch(ctx, s.web(), urls)
 	if err != nil {
 		return nil // nobody is there yet
 	}

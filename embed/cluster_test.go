@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -29,10 +30,15 @@ type seat struct {
 type table struct {
 	t     *testing.T
 	seats []*seat
+	// scheme is that of all URLs; flags are more that every member is given, and
+	// credentials are what a client has.
+	scheme      string
+	flags       []string
+	credentials credentials.TransportCredentials
 }
 
 func newTable(t *testing.T, seats int) *table {
-	tb := &table{t: t}
+	tb := &table{t: t, scheme: "http://", credentials: insecure.NewCredentials()}
 	for range seats {
 		tb.add()
 	}
@@ -62,13 +68,13 @@ func (tb *table) start(state string, seats ...*seat) {
 func (tb *table) startOne(state string, s *seat) error {
 	var all []string
 	for _, other := range tb.seats {
-		all = append(all, other.name+"=http://"+other.peer)
+		all = append(all, other.name+"="+tb.scheme+other.peer)
 	}
-	cfg, _, err := config.Parse([]string{
-		"--name", s.name, "--data-dir", s.dir, "--listen-client-urls", "http://" + s.client, "--advertise-client-urls", "http://" + s.client,
-		"--listen-peer-urls", "http://" + s.peer, "--initial-advertise-peer-urls", "http://" + s.peer,
+	cfg, _, err := config.Parse(append([]string{
+		"--name", s.name, "--data-dir", s.dir, "--listen-client-urls", tb.scheme + s.client, "--advertise-client-urls", tb.scheme + s.client,
+		"--listen-peer-urls", tb.scheme + s.peer, "--initial-advertise-peer-urls", tb.scheme + s.peer,
 		"--initial-cluster", strings.Join(all, ","), "--initial-cluster-state", state, "--heartbeat-interval", "20", "--election-timeout", "200",
-	}, nil)
+	}, tb.flags...), nil)
 	if err != nil {
 		return err
 	}
@@ -76,7 +82,7 @@ func (tb *table) startOne(state string, s *seat) error {
 	if err != nil {
 		return err
 	}
-	conn, err := grpc.NewClient(s.client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(s.client, grpc.WithTransportCredentials(tb.credentials))
 	if err != nil {
 		return err
 	}

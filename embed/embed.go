@@ -6,6 +6,7 @@ package embed
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,6 +48,8 @@ type Server struct {
 	group  *host.Group
 	member *server.Member
 	peers  *peer.Transport
+	// peerTLS is how https peers are connected to; nil if there are none.
+	peerTLS *tls.Config
 	// founding is nil on a member that has been here before.
 	founding *founding
 
@@ -73,6 +76,9 @@ func Start(cfg Config, log *slog.Logger) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.listeners, err = listen(&cfg); err != nil {
+		return nil, err
+	}
+	if err := s.secure(); err != nil {
 		return nil, err
 	}
 	if err := s.open(); err != nil {

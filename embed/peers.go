@@ -23,11 +23,12 @@ var errRemoved = errors.New("the member has been permanently removed from the cl
 func (s *Server) startPeers() {
 	s.peers = peer.New(peer.Options{
 		Member: s.home.Member, Cluster: s.home.Cluster, Version: config.ServerVersion, Log: s.log, Clock: s.world.Clock,
-		Receive: s.receive,
-		Answer:  s.answer,
-		Lost:    func(m id.Member) { s.host.Unreachable(m) },
-		Removed: func(id.Member) { s.fail(errRemoved) },
-		Limits:  peer.Limits{Silence: s.cfg.ElectionTimeout},
+		ClientTLS: s.peerTLS,
+		Receive:   s.receive,
+		Answer:    s.answer,
+		Lost:      func(m id.Member) { s.host.Unreachable(m) },
+		Removed:   func(id.Member) { s.fail(errRemoved) },
+		Limits:    peer.Limits{Silence: s.cfg.ElectionTimeout},
 	})
 }
 

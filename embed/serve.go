@@ -19,7 +19,13 @@ import (
 
 // listeners are the bound ports of a member.
 type listeners struct {
-	clients, peers, metrics, clientHTTP []net.Listener
+	clients, peers, metrics, clientHTTP []*port
+}
+
+// port is one address; URLs of either scheme may share it.
+type port struct {
+	net.Listener
+	plain, secure bool
 }
 
 // listen binds every port, or none.
@@ -32,27 +38,37 @@ func listen(cfg *Config) (_ *listeners, err error) {
 	}()
 	for _, kind := range []struct {
 		urls config.URLs
-		to   *[]net.Listener
+		to   *[]*port
 	}{
 		{cfg.ListenPeerURLs, &l.peers},
 		{cfg.ListenClientURLs, &l.clients},
 		{cfg.ListenClientHTTPURLs, &l.clientHTTP},
 		{cfg.ListenMetricsURLs, &l.metrics},
 	} {
+		shared := map[string]*port{}
 		for i := range kind.urls {
-			bound, err := net.Listen("tcp", kind.urls[i].Host)
-			if err != nil {
-				return nil, err
+			host := kind.urls[i].Host
+			if shared[host] == nil {
+				bound, err := net.Listen("tcp", host)
+				if err != nil {
+					return nil, err
+				}
+				shared[host] = &port{Listener: bound}
+				*kind.to = append(*kind.to, shared[host])
 			}
-			*kind.to = append(*kind.to, bound)
+			if kind.urls[i].Scheme == "https" {
+				shared[host].secure = true
+			} else {
+				shared[host].plain = true
+			}
 		}
 	}
 	return l, nil
 }
 
-func (l *listeners) all() []net.Listener {
-	var all []net.Listener
-	for _, some := range [][]net.Listener{l.clients, l.peers, l.metrics, l.clientHTTP} {
+func (l *listeners) all() []*port {
+	var all []*port
+	for _, some := range [][]*port{l.clients, l.peers, l.metrics, l.clientHTTP} {
 		all = append(all, some...)
 	}
 	return all
@@ -95,13 +111,18 @@ func (s *Server) serve() {
 		s.goServe(bound, func() error { return s.grpc.Serve(h2) })
 		s.serveHTTP(h1, web)
 	}
-	for _, some := range [][]net.Listener{s.listeners.clientHTTP, s.listeners.metrics} {
+	for _, some := range [][]*port{s.listeners.clientHTTP, s.listeners.metrics} {
 		for _, bound := range some {
 			s.serveHTTP(bound, web)
 		}
 	}
 	for _, bound := range s.listeners.clients {
-		s.log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", "grpc+http", "address", bound.Addr().String())
+		if bound.plain {
+			s.log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", "grpc+http", "address", bound.Addr().String())
+		}
+		if bound.secure {
+			s.log.Info("serving client traffic securely", "traffic", "grpc+http", "address", bound.Addr().String())
+		}
 	}
 	s.log.Info("ready to serve client requests")
 }

@@ -62,6 +62,14 @@ type Config struct {
 	// MaxLearners is how many learners the cluster may have.
 	MaxLearners int
 
+	// ClientTLS and PeerTLS are the files of the two ports.
+	ClientTLS, PeerTLS TLS
+	// SelfSignedYears is how long certificates made at start are valid.
+	SelfSignedYears uint
+	// CipherSuites, TLSMinVersion and TLSMaxVersion hold for both ports.
+	CipherSuites                 []string
+	TLSMinVersion, TLSMaxVersion string
+
 	// QuotaBackendBytes bounds the stored versions, in bytes: 0 is the default
 	// (2 GiB), negative is no bound.
 	QuotaBackendBytes int64
@@ -94,6 +102,17 @@ type Config struct {
 	WarningApplyDuration time.Duration
 	// WarningUnaryRequestDuration is the same for a whole unary call.
 	WarningUnaryRequestDuration time.Duration
+}
+
+// TLS names the files of one port; empty is clear text.
+type TLS struct {
+	CertFile, KeyFile             string
+	ClientCertFile, ClientKeyFile string
+	TrustedCAFile                 string
+	// ClientCertAuth demands certificates of those who connect.
+	ClientCertAuth bool
+	// Auto serves with a certificate made at start.
+	Auto bool
 }
 
 // Values of Config.InitialClusterState.

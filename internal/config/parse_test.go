@@ -207,7 +207,7 @@ func TestExitOneForTheLogger(t *testing.T) {
 		{"--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls is required when --listen-client-urls is set explicitly"},
 		{"--listen-client-urls=http://example.org:1 --advertise-client-urls=http://example.org:1", "expected IP in URL for binding (http://example.org:1)"},
 		{"--listen-peer-urls=http://:2380", "expected IP in URL for binding (http://:2380)"},
-		{"--listen-peer-urls=https://127.0.0.1:2380", "TLS is not yet supported: cannot listen on https://127.0.0.1:2380"},
+		{"--listen-peer-urls=https://127.0.0.1:2380", "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url https://127.0.0.1:2380 with HTTPS scheme"},
 		{"--initial-advertise-peer-urls=http://:80", `--initial-advertise-peer-urls "http://:80" must be "host:port" (unexpected empty host (http://:80))`},
 		{"--advertise-client-urls=http://:80", `--advertise-client-urls "http://:80" must be "host:port" (unexpected empty host (http://:80))`},
 		{"--listen-client-urls=http://127.0.0.1:1 --advertise-client-urls=http://h:1 --listen-client-http-urls=http://127.0.0.1:1",

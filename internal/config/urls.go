@@ -101,3 +101,8 @@ func checkAdvertise(flag string, us URLs) error {
 func isUnix(u *url.URL) bool { return u.Scheme == "unix" || u.Scheme == "unixs" }
 
 func isSecure(u *url.URL) bool { return u.Scheme == "https" || u.Scheme == "unixs" }
+
+// Secure says whether one of the URLs is served over TLS.
+func (u URLs) Secure() bool {
+	return slices.ContainsFunc(u, func(one url.URL) bool { return isSecure(&one) })
+}

@@ -60,16 +60,34 @@ func (c *Config) checkListeners() error {
 			return err
 		}
 	}
-	for _, urls := range []URLs{c.ListenPeerURLs, c.ListenClientURLs} {
-		for i := range urls {
-			if isSecure(&urls[i]) {
-				return fmt.Errorf("TLS is not yet supported: cannot listen on %s", &urls[i])
-			}
-		}
+	if err := c.checkTLS(); err != nil {
+		return err
 	}
 	for i := range c.ListenClientURLs {
 		if slices.Contains(c.ListenClientHTTPURLs.Strings(), c.ListenClientURLs[i].String()) {
 			return fmt.Errorf("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url %s", &c.ListenClientURLs[i])
+		}
+	}
+	return nil
+}
+
+// checkTLS demands certificates for what is to be served over TLS.
+func (c *Config) checkTLS() error {
+	for _, port := range []struct {
+		tls  *TLS
+		urls []URLs
+		text string
+	}{
+		{&c.PeerTLS, []URLs{c.ListenPeerURLs}, "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s with HTTPS scheme"},
+		{&c.ClientTLS, []URLs{c.ListenClientURLs, c.ListenClientHTTPURLs}, "TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme"},
+		{&c.ClientTLS, []URLs{c.ListenMetricsURLs}, "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url %q"},
+	} {
+		for _, urls := range port.urls {
+			for i := range urls {
+				if isSecure(&urls[i]) && !port.tls.Auto && (port.tls.CertFile == "" || port.tls.KeyFile == "") {
+					return fmt.Errorf(port.text, urls[i].String())
+				}
+			}
 		}
 	}
 	return nil

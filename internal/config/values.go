@@ -135,6 +135,14 @@ func parseMillis(s string) (time.Duration, error) {
 	return time.Duration(v) * time.Millisecond, nil
 }
 
+// parseNames reads a list that may be empty.
+func parseNames(s string) ([]string, error) {
+	if s == "" {
+		return nil, nil
+	}
+	return strings.Split(s, ","), nil
+}
+
 // parseList reads a comma-separated list, without repeats, in its order.
 func parseList(s string) ([]string, error) {
 	var list []string

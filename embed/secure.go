@@ -1,0 +1,85 @@
+package embed
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"path/filepath"
+
+	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/tlsfiles"
+)
+
+// secure reads the certificates and has the ports speak TLS where their URLs say
+// so. Certificates of --auto-tls are made in the data directory.
+func (s *Server) secure() error {
+	clients, err := s.files(&s.cfg.ClientTLS, "client", s.cfg.ListenClientURLs)
+	if err != nil {
+		return err
+	}
+	peers, err := s.files(&s.cfg.PeerTLS, "peer", s.cfg.ListenPeerURLs)
+	if err != nil {
+		return err
+	}
+	for _, kind := range []struct {
+		name  string
+		files *tlsfiles.Files
+		ports []*port
+	}{
+		{"client", clients, s.listeners.clients}, {"client", clients, s.listeners.clientHTTP},
+		{"metrics", clients, s.listeners.metrics}, {"peer", peers, s.listeners.peers},
+	} {
+		for _, p := range kind.ports {
+			if !p.secure {
+				continue
+			}
+			protocols := []string{"h2", "http/1.1"}
+			if kind.name == "peer" {
+				protocols = nil
+			}
+			cfg, err := kind.files.Server(protocols...)
+			if err != nil {
+				return fmt.Errorf("cannot serve TLS on %s: %w", p.Addr(), err)
+			}
+			p.Listener = tlsfiles.Listen(p.Listener, tlsfiles.Serving{TLS: cfg, Plain: p.plain, Endpoint: kind.name, Log: s.log})
+		}
+	}
+	if s.cfg.AdvertisePeerURLs.Secure() || !peers.Empty() || peers.TrustedCAFile != "" {
+		if s.peerTLS, err = peers.Client(); err != nil {
+			return fmt.Errorf("cannot connect to peers by TLS: %w", err)
+		}
+	}
+	return nil
+}
+
+// files are those of one port; certificates that are made stand for missing ones.
+func (s *Server) files(t *config.TLS, kind string, urls config.URLs) (*tlsfiles.Files, error) {
+	f := tlsfiles.Files{CertFile: t.CertFile, KeyFile: t.KeyFile}
+	if t.Auto && f.Empty() && urls.Secure() {
+		var hosts []string
+		for i := range urls {
+			hosts = append(hosts, urls[i].Host)
+		}
+		made, err := tlsfiles.SelfSigned(filepath.Join(s.cfg.DataDir, "fixtures", kind), hosts, s.cfg.SelfSignedYears)
+		if err != nil {
+			return nil, err
+		}
+		f = made
+	}
+	f.ClientCertFile, f.ClientKeyFile = t.ClientCertFile, t.ClientKeyFile
+	f.TrustedCAFile, f.ClientCertAuth = t.TrustedCAFile, t.ClientCertAuth
+	f.CipherSuites, f.MinVersion, f.MaxVersion = s.cfg.CipherSuites, s.cfg.TLSMinVersion, s.cfg.TLSMaxVersion
+	return &f, nil
+}
+
+// web asks peers over HTTP, by TLS where their URLs say so.
+func (s *Server) web() *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: cloned(s.peerTLS), DisableKeepAlives: true}}
+}
+
+func cloned(cfg *tls.Config) *tls.Config {
+	if cfg == nil {
+		return nil
+	}
+	return cfg.Clone()
+}
