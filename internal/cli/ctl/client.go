@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -130,7 +129,7 @@ func (g *globals) tls() (*tls.Config, error) {
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: g.insecureSkipVerify}
 	if (g.cert == "") != (g.key == "") {
-		return nil, errors.New("--cert and --key must both be given, or neither")
+		return nil, fmt.Errorf("KeyFile and CertFile must both be present[key: %s, cert: %s]", g.key, g.cert)
 	}
 	if g.cert != "" {
 		pair, err := tls.LoadX509KeyPair(g.cert, g.key)

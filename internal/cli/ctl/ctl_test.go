@@ -66,7 +66,8 @@ func TestRefusals(t *testing.T) {
 		{"get a --cert=", 128, "empty string is passed to --cert option"},
 		{"get a --key=", 128, "empty string is passed to --key option"},
 		{"get a --cacert=", 128, "empty string is passed to --cacert option"},
-		{"get a --cert=x", 128, "--cert and --key must both be given, or neither"},
+		{"get a --cert=x", 128, "KeyFile and CertFile must both be present[key: , cert: x]"},
+		{"get a --key=x", 128, "KeyFile and CertFile must both be present[key: x, cert: ]"},
 		{"get a --cert=missing --key=missing", 128, "open missing: no such file or directory"},
 		{"get a --cacert=ctl_test.go", 128, "no certificate found in ctl_test.go"},
 		{"get a --auth-jwt-token=x --user=u", 128, "--auth-jwt-token cannot be given together with --user or --password"},
@@ -205,8 +206,8 @@ func TestDiscovery(t *testing.T) {
 			t.Errorf("%+v: %v, %v", tc.g, got, err)
 		}
 	}
-	_, err := lookupEndpoints(context.Background(), dns, &globals{srvDomain: "example.com"})
-	if exitCode(err) != exitBadArgs || err.Error() != "no endpoints found for domain example.com: no such host" {
+	_, err := lookupEndpoints(context.Background(), dns, &globals{srvDomain: "example.com", insecureDiscovery: true})
+	if exitCode(err) != exitError || err.Error() != "dns lookup errors: no such host and no such host" {
 		t.Error(err)
 	}
 }

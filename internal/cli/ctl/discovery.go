@@ -19,7 +19,7 @@ var resolver srvResolver = net.DefaultResolver
 // with TLS, then, unless they are unwanted, those without.
 func lookupEndpoints(ctx context.Context, dns srvResolver, g *globals) ([]string, error) {
 	var endpoints []string
-	var first error
+	var failures []string
 	for _, kind := range []struct{ service, scheme string }{
 		{"etcd-client-ssl", "https"},
 		{"etcd-client", "http"},
@@ -33,9 +33,7 @@ func lookupEndpoints(ctx context.Context, dns srvResolver, g *globals) ([]string
 		}
 		_, records, err := dns.LookupSRV(ctx, service, "tcp", g.srvDomain)
 		if err != nil {
-			if first == nil {
-				first = err
-			}
+			failures = append(failures, err.Error())
 			continue
 		}
 		for _, r := range records {
@@ -44,7 +42,7 @@ func lookupEndpoints(ctx context.Context, dns srvResolver, g *globals) ([]string
 		}
 	}
 	if len(endpoints) == 0 {
-		return nil, &failure{exitBadArgs, fmt.Errorf("no endpoints found for domain %s: %w", g.srvDomain, first)}
+		return nil, fmt.Errorf("dns lookup errors: %s", strings.Join(failures, " and "))
 	}
 	return endpoints, nil
 }
