@@ -13,7 +13,7 @@ import (
 )
 
 // newSecureNode starts a member that serves and dials TLS with files.
-func newSecureNode(t *testing.T, member id.Member, serves, dials tlsfiles.Files) *node {
+func newSecureNode(t *testing.T, member id.Member, serves, dials tlsfiles.Files, changes ...func(*Options)) *node {
 	t.Helper()
 	inner, err := dials.Client()
 	if err != nil {
@@ -23,7 +23,12 @@ func newSecureNode(t *testing.T, member id.Member, serves, dials tlsfiles.Files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNode(t, member, func(o *Options) { o.ClientTLS = inner })
+	n := newNode(t, member, func(o *Options) {
+		o.ClientTLS = inner
+		for _, change := range changes {
+			change(o)
+		}
+	})
 	bound, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +140,7 @@ func TestTLSMeetsClearText(t *testing.T) {
 func TestAHalfOpenTLSConnectionIsFoundOut(t *testing.T) {
 	ca := certs.NewAuthority(t)
 	files := filesOf(t, ca, "member")
-	a, b := newSecureNode(t, 1, files, files), newSecureNode(t, 2, files, files)
+	a, b := newSecureNode(t, 1, files, files, impatient), newSecureNode(t, 2, files, files, impatient)
 	hole := newProxy(t, strings.TrimPrefix(b.url, "https://"))
 	a.SetMembers([]Address{{2, []string{strings.Replace(hole.url, "http:", "https:", 1)}}})
 	a.awaitConnected(b)

@@ -86,7 +86,7 @@ type Options struct {
 // Limits bound queues and time; zero values are the defaults.
 type Limits struct {
 	// ControlBytes, AppendBytes and SnapshotBytes bound what waits for one member on
-	// one lane (1 MB, 16 MB, 8 MB). A single message always fits into an empty queue.
+	// one lane (2 MB, 16 MB, 8 MB). A single message always fits into an empty queue.
 	ControlBytes, AppendBytes, SnapshotBytes int
 	// Silence is how long a connection may be silent before it is given up (1 s, at
 	// least 20 ms), Ping how often a sign of life is asked for (a quarter of that).
@@ -110,7 +110,7 @@ func orDefault[T int | time.Duration](value, standard T) T {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.ControlBytes = orDefault(l.ControlBytes, 1<<20)
+	l.ControlBytes = orDefault(l.ControlBytes, 2<<20)
 	l.AppendBytes = orDefault(l.AppendBytes, 16<<20)
 	l.SnapshotBytes = orDefault(l.SnapshotBytes, 8<<20)
 	l.Silence = max(orDefault(l.Silence, time.Second), 20*time.Millisecond)

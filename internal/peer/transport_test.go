@@ -19,7 +19,7 @@ import (
 )
 
 func TestMessagesArriveInOrderOnEveryLane(t *testing.T) {
-	a, b := newNode(t, 1, patiently), newNode(t, 2, patiently)
+	a, b := newNode(t, 1, nil), newNode(t, 2, nil)
 	meet(a, b)
 	a.awaitConnected(b)
 	b.awaitConnected(a)
@@ -193,7 +193,7 @@ func TestAfterACutBothSidesKnowAndMeetAgain(t *testing.T) {
 // and one that is stuffed are found out alike.
 func TestAHalfOpenConnectionIsFoundOut(t *testing.T) {
 	for _, stuffed := range []bool{false, true} {
-		a, b, toA, toB := pair(t, nil)
+		a, b, toA, toB := pair(t, impatient)
 		toA.hole()
 		toB.hole()
 		began := time.Now()
@@ -202,7 +202,7 @@ func TestAHalfOpenConnectionIsFoundOut(t *testing.T) {
 		}
 		receive(t, "the loss", a.lost)
 		receive(t, "the loss", b.lost)
-		if took := time.Since(began); took > 10*quick.Silence {
+		if took := time.Since(began); took > 3*time.Second {
 			t.Errorf("stuffed %v: found out after %v", stuffed, took)
 		}
 		await(t, "no lane to be connected, and nothing to be kept", func() bool {
@@ -220,10 +220,10 @@ func TestAHalfOpenConnectionIsFoundOut(t *testing.T) {
 // TestASlowLinkIsNotADeadOne: signs of life are behind megabytes in the sockets'
 // buffers for longer than the silence that is endured; what gets through counts.
 func TestASlowLinkIsNotADeadOne(t *testing.T) {
-	a, b, _, toB := pair(t, nil)
+	a, b, _, toB := pair(t, func(o *Options) { o.Limits.Silence = 700 * time.Millisecond })
 	toB.delay.Store(int64(5 * time.Millisecond)) // for every 32 KB
 	began := time.Now()
-	const count, size = 100, 128 << 10
+	const count, size = 100, 160 << 10
 	for i := range count {
 		if !a.Send(2, Appends, blob{uint64(i), size}) {
 			t.Fatal("no room")
@@ -234,7 +234,7 @@ func TestASlowLinkIsNotADeadOne(t *testing.T) {
 			t.Fatalf("%d instead of %d", numberOf(g.data), i)
 		}
 	}
-	if took := time.Since(began); took < 4*quick.Silence {
+	if took := time.Since(began); took < 1500*time.Millisecond {
 		t.Errorf("the link was not slow: %v", took)
 	}
 	if len(a.lost)+len(b.lost) > 0 {
@@ -247,7 +247,7 @@ func TestASlowLinkIsNotADeadOne(t *testing.T) {
 func TestAStuffedLaneDelaysNoHeartbeat(t *testing.T) {
 	held := make(chan struct{})
 	var b *node
-	a := newNode(t, 1, patiently)
+	a := newNode(t, 1, nil)
 	b = newNode(t, 2, func(o *Options) {
 		take := o.Receive
 		o.Receive = func(from id.Member, lane Lane, data []byte) {
@@ -311,7 +311,7 @@ func TestSomebodyWhoReadsNothing(t *testing.T) {
 			<-asleep
 		}
 	})
-	a := newNode(t, 1, nil)
+	a := newNode(t, 1, impatient)
 	a.SetMembers([]Address{{2, []string{place}}})
 	a.awaitConnected(&node{Transport: New(Options{Member: 2})})
 	sent := 0

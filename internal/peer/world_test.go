@@ -88,11 +88,12 @@ type node struct {
 
 const cluster = id.Cluster(0xc1)
 
-// quick are limits for tests: everything fails fast.
-var quick = Limits{Silence: 300 * time.Millisecond, Backoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond, Handshake: 2 * time.Second}
+// quick are limits for tests: connections are made again at once, but no slowness
+// of the machine ends one.
+var quick = Limits{Silence: 30 * time.Second, Backoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond, Handshake: 5 * time.Second}
 
-// patiently is for tests that no slowness of the machine may end a connection of.
-func patiently(o *Options) { o.Limits.Silence = 20 * time.Second }
+// impatient is for tests of silence.
+func impatient(o *Options) { o.Limits.Silence = 300 * time.Millisecond }
 
 // newNode starts a member; change may alter its options first.
 func newNode(t *testing.T, member id.Member, change func(*Options)) *node {
