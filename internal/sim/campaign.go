@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -10,8 +11,13 @@ import (
 type Options struct {
 	// Seed decides everything in the world.
 	Seed uint64
-	// Replicas is 1 or 3.
+	// Replicas is how many members found the group, 1 to 7; in a cluster 0 lets the
+	// seed draw it.
 	Replicas int
+	// Cluster makes it a world of the third family, in which members may come and
+	// go. The worlds of one seed in the families of one, of three and of clusters
+	// have nothing in common.
+	Cluster bool
 	// Tell keeps the tail of the story; it changes nothing in the world.
 	Tell bool
 	// Out, when set, is told the whole story while it happens.
@@ -20,10 +26,30 @@ type Options struct {
 	Profile func(*swarm)
 }
 
+// family names what a world is drawn from.
+func (o Options) family() string {
+	if o.Cluster {
+		return "swarm of a cluster"
+	}
+	return fmt.Sprintf("swarm of %d", o.Replicas)
+}
+
+// kind tells the family to a reader.
+func (o Options) kind() string {
+	switch {
+	case o.Cluster && o.Replicas == 0:
+		return "clusters"
+	case o.Cluster:
+		return fmt.Sprintf("clusters of %d", o.Replicas)
+	}
+	return fmt.Sprintf("%d members", o.Replicas)
+}
+
 // Report is what became of a world.
 type Report struct {
 	Seed     uint64
 	Replicas int
+	Cluster  bool
 	// Failure is the broken promise, or nil.
 	Failure *Failure
 	// Hash is that of the trace: equal for equal seeds.
@@ -40,7 +66,7 @@ func Run(o Options) Report {
 	w := newWorld(o)
 	w.run()
 	report := Report{
-		Seed: o.Seed, Replicas: o.Replicas, Failure: w.failure, Hash: w.trace.hash, Story: w.trace.story(), Marks: w.trace.marks,
+		Seed: o.Seed, Replicas: o.Replicas, Cluster: o.Cluster, Failure: w.failure, Hash: w.trace.hash, Story: w.trace.story(), Marks: w.trace.marks,
 		Events: w.trace.events, Steps: w.steps, Calls: uint64(len(w.history.calls)), Commands: uint64(len(w.ledger.commands)),
 	}
 	for _, r := range w.replicas {

@@ -18,15 +18,16 @@ func Main(args []string, out io.Writer) int {
 	flags.SetOutput(out)
 	seed := flags.Uint64("seed", 1, "the first `seed`")
 	count := flags.Uint64("count", 100, "how many `worlds`, of seeds one after the other")
-	replicas := flags.Int("replicas", 0, "1 or 3 `members`; 0 runs each seed as both")
+	replicas := flags.Int("replicas", 0, "how many `members` found the group, 1 to 7; 0 runs each seed as 1, as 3 and as a cluster")
+	cluster := flags.Bool("cluster", false, "clusters only: members may come and go; with --replicas 0 the seed draws how many found it")
 	planted := flags.String("defect", "", "plant a deliberate `mistake` (needs the build tag defects)")
 	tilt := flags.String("tilt", "", "make the situation common that this `mistake` needs, without planting it")
 	verbose := flags.Bool("verbose", false, "say what every world came to, and tell the story of a single one")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if flags.NArg() > 0 || *replicas != 0 && *replicas != 1 && *replicas != 3 {
-		fmt.Fprintln(out, "simulate: --replicas is 0, 1 or 3, and there are no arguments")
+	if flags.NArg() > 0 || *replicas < 0 || *replicas > maxFounders {
+		fmt.Fprintln(out, "simulate: --replicas is 0 to 7, and there are no arguments")
 		return 2
 	}
 	o := Options{Seed: *seed}
@@ -48,12 +49,12 @@ func Main(args []string, out io.Writer) int {
 		}
 		o.Profile = profiles[d].tilt
 	}
-	sizes := []int{*replicas}
-	if *replicas == 0 {
-		sizes = []int{1, 3}
+	families := []Options{{Replicas: *replicas, Cluster: *cluster}}
+	if *replicas == 0 && !*cluster {
+		families = []Options{{Replicas: 1}, {Replicas: 3}, {Cluster: true}}
 	}
-	for _, size := range sizes {
-		o.Replicas = size
+	for _, family := range families {
+		o.Replicas, o.Cluster = family.Replicas, family.Cluster
 		if !campaign(o, *count, *verbose, how(*planted, *tilt), out) {
 			return 1
 		}
@@ -61,7 +62,7 @@ func Main(args []string, out io.Writer) int {
 	return 0
 }
 
-// campaign runs the worlds of one size and says whether all of them passed.
+// campaign runs the worlds of one family and says whether all of them passed.
 func campaign(o Options, count uint64, verbose bool, how string, out io.Writer) bool {
 	var done, calls, commands uint64
 	var failed *Report
@@ -74,21 +75,21 @@ func campaign(o Options, count uint64, verbose bool, how string, out io.Writer) 
 			marks[name] += n
 		}
 		if verbose {
-			fmt.Fprintf(out, "seed %d, %d members: hash %016x, %d steps, %d calls, %d commands, %d starts\n",
-				r.Seed, r.Replicas, r.Hash, r.Steps, r.Calls, r.Commands, r.Starts)
+			fmt.Fprintf(out, "seed %d, %s: hash %016x, %d steps, %d calls, %d commands, %d starts\n",
+				r.Seed, o.kind(), r.Hash, r.Steps, r.Calls, r.Commands, r.Starts)
 		}
 		if r.Failure != nil {
 			failed = &r
 			return true
 		}
 		if !verbose && done%progressEvery == 0 && done < count {
-			fmt.Fprintf(out, "%d of %d worlds of %d passed\n", done, count, o.Replicas)
+			fmt.Fprintf(out, "%d of %d worlds of %s passed\n", done, count, o.kind())
 		}
 		return false
 	})
 	if failed == nil {
-		fmt.Fprintf(out, "%d worlds of %d members passed: seeds %d to %d, %d calls, %d commands\n",
-			count, o.Replicas, o.Seed, o.Seed+count-1, calls, commands)
+		fmt.Fprintf(out, "%d worlds of %s passed: seeds %d to %d, %d calls, %d commands\n",
+			count, o.kind(), o.Seed, o.Seed+count-1, calls, commands)
 		for _, name := range Marks {
 			fmt.Fprintf(out, "%8d times %s\n", marks[name], name)
 		}
@@ -96,7 +97,7 @@ func campaign(o Options, count uint64, verbose bool, how string, out io.Writer) 
 	}
 	o.Seed, o.Tell, o.Out = failed.Seed, true, nil
 	told := Run(o)
-	fmt.Fprintf(out, "seed %d, %d members, FAILED %v\n\nThe end of its story:\n\n%s\n\n", failed.Seed, failed.Replicas, failed.Failure, told.Story)
+	fmt.Fprintf(out, "seed %d, %s, FAILED %v\n\nThe end of its story:\n\n%s\n\n", failed.Seed, o.kind(), failed.Failure, told.Story)
 	if told.Hash != failed.Hash {
 		fmt.Fprintf(out, "AND its second run went another way: hash %016x, then %016x\n", failed.Hash, told.Hash)
 	}
@@ -117,6 +118,9 @@ func how(planted, tilt string) string {
 
 // replay is the command that runs the world again.
 func (r Report) replay(how string) string {
+	if r.Cluster {
+		how += " --cluster"
+	}
 	return fmt.Sprintf("%s --seed %d --count 1 --replicas %d --verbose", how, r.Seed, r.Replicas)
 }
 

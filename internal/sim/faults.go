@@ -135,7 +135,7 @@ func (f *faults) target() *replica {
 // coup strikes a leader within a few messages of its election: it is cut off or
 // dies with its first entries half sent.
 func (f *faults) coup(r *replica) {
-	if f.w.calm || len(f.w.replicas) == 1 || !f.chance(f.w.swarm.faults.coup) {
+	if f.w.calm || f.w.alone() || !f.chance(f.w.swarm.faults.coup) {
 		return
 	}
 	kind := oneOf(f.rand, faultPart, faultCrash, faultPart)
@@ -193,6 +193,9 @@ func (f *faults) tell(format string, args ...any) { f.w.trace.tell(f.w.env.Now()
 
 // part cuts a member from all others or from one, for a while.
 func (f *faults) part(r *replica) {
+	if f.w.alone() {
+		return
+	}
 	s := f.w.swarm.faults
 	oneWay, all := f.chance(s.oneWay), f.rand.OneIn(2)
 	other := f.w.replicas[(r.number+1+f.rand.Intn(len(f.w.replicas)-1))%len(f.w.replicas)]
@@ -216,6 +219,9 @@ func (f *faults) part(r *replica) {
 		cut(-1)
 	})
 }
+
+// alone says that there is nobody to be parted from.
+func (w *world) alone() bool { return len(w.replicas) == 1 }
 
 // fill leaves a disk little room for a while.
 func (f *faults) fill(r *replica) {

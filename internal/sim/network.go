@@ -34,12 +34,16 @@ type delivery struct {
 	message  []byte
 }
 
-func newNetwork(w *world, members int) *network {
-	n := &network{w: w, rand: w.env.Rand("network"), swarm: w.swarm.network}
-	for range members {
-		n.cut = append(n.cut, make([]int, members))
+func newNetwork(w *world) *network {
+	return &network{w: w, rand: w.env.Rand("network"), swarm: w.swarm.network}
+}
+
+// grow makes room for one more member.
+func (n *network) grow(members int) {
+	n.cut = append(n.cut, nil)
+	for i := range n.cut {
+		n.cut[i] = append(n.cut[i], make([]int, members-len(n.cut[i]))...)
 	}
-	return n
 }
 
 // port is one member's end of the network; it implements host.Transport.

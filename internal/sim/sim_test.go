@@ -22,18 +22,23 @@ func envSeeds(usual uint64) uint64 {
 	return usual
 }
 
-// Worlds of both sizes keep every promise, and together they reach every rare
+// families are the kinds of worlds.
+var families = []Options{{Replicas: 1}, {Replicas: 3}, {Cluster: true}}
+
+// Worlds of every family keep every promise, and together they reach every rare
 // thing that the simulator is there for.
 func TestWorlds(t *testing.T) {
-	for _, size := range []int{1, 3} {
-		t.Run(strconv.Itoa(size), func(t *testing.T) {
+	for _, o := range families {
+		t.Run(o.kind(), func(t *testing.T) {
 			marks := map[string]uint64{}
-			Campaign(Options{Seed: 1, Replicas: size}, *seeds, func(r Report) bool {
+			o.Seed = 1
+			Campaign(o, *seeds, func(r Report) bool {
 				for name, n := range r.Marks {
 					marks[name] += n
 				}
 				if r.Failure != nil {
-					told := Run(Options{Seed: r.Seed, Replicas: size, Tell: true})
+					o.Seed, o.Tell = r.Seed, true
+					told := Run(o)
 					t.Errorf("seed %d: %v\n\n%s\n\nagain: %s", r.Seed, r.Failure, told.Story, r.replay(how("", "")))
 				}
 				return r.Failure != nil
@@ -42,7 +47,7 @@ func TestWorlds(t *testing.T) {
 				return
 			}
 			for _, name := range Marks {
-				if marks[name] == 0 && (size == 3 || !needsOthers[name]) && !veryRare[name] {
+				if marks[name] == 0 && (o.Replicas != 1 || !needsOthers[name]) && !veryRare[name] {
 					t.Errorf("in no world: %s", name)
 				}
 			}
@@ -62,13 +67,15 @@ var veryRare = map[string]bool{markForked: true, markGivenUp: true}
 // not; another seed is another.
 func TestSameSeedSameHash(t *testing.T) {
 	hashes := map[uint64]uint64{}
-	for _, size := range []int{1, 3} {
+	for _, o := range families {
 		for seed := uint64(1); seed <= 12; seed++ {
-			first := Run(Options{Seed: seed, Replicas: size})
-			again := Run(Options{Seed: seed, Replicas: size, Tell: true})
+			o.Seed, o.Tell = seed, false
+			first := Run(o)
+			o.Tell = true
+			again := Run(o)
 			if first.Hash != again.Hash || first.Events != again.Events {
-				t.Errorf("seed %d of %d: hash %x with %d events, then %x with %d",
-					seed, size, first.Hash, first.Events, again.Hash, again.Events)
+				t.Errorf("seed %d of %s: hash %x with %d events, then %x with %d",
+					seed, o.kind(), first.Hash, first.Events, again.Hash, again.Events)
 			}
 			if other, taken := hashes[first.Hash]; taken {
 				t.Errorf("seeds %d and %d have one hash", seed, other)
@@ -84,9 +91,11 @@ func TestCommandRunsAndReplays(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"--seed 3 --count 2", 0, []string{"2 worlds of 1 members passed: seeds 3 to 4", "2 worlds of 3 members passed"}},
+		{"--seed 3 --count 2", 0, []string{"2 worlds of 1 members passed: seeds 3 to 4", "2 worlds of 3 members passed", "2 worlds of clusters passed"}},
 		{"--seed 3 --count 1 --replicas 1 --verbose", 0, []string{"seed 3, 1 members: hash", "m1 starts, run 1", "m1 leads in term 1"}},
-		{"--replicas 2", 2, []string{"--replicas is 0, 1 or 3"}},
+		{"--seed 4 --count 2 --cluster --replicas 5", 0, []string{"2 worlds of clusters of 5 passed"}},
+		{"--seed 4 --count 1 --replicas 5", 0, []string{"1 worlds of 5 members passed"}},
+		{"--replicas 8", 2, []string{"--replicas is 0 to 7"}},
 		{"--tilt nothing", 2, []string{"no such defect"}},
 		{"--nonsense", 2, []string{"flag provided but not defined"}},
 	} {

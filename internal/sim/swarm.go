@@ -113,6 +113,25 @@ func drawSwarm(r *simenv.Rand, replicas int) swarm {
 	return s
 }
 
+// maxFounders is the largest group that is founded.
+const maxFounders = 7
+
+// drawCluster draws the swarm of a cluster, and how many found it unless that is
+// given.
+func drawCluster(r *simenv.Rand, given int) (s swarm, founders int) {
+	founders = oneOf(r, 1, 2, 3, 3, 3, 4, 5, 5, 6, 7)
+	if given > 0 {
+		founders = given
+	}
+	s = drawSwarm(r, maxFounders)
+	if founders == 2 {
+		s.faults.flip = 0 // a pair cannot stand the damage of one: it must not vote
+	}
+	// Many members need many steps: their calls are fewer.
+	s.load.calls = s.load.calls * 3 / int64(max(3, founders))
+	return s, founders
+}
+
 func drawNetwork(r *simenv.Rand) netSwarm {
 	return netSwarm{
 		minDelay:       50 * time.Microsecond,

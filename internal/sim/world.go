@@ -51,9 +51,14 @@ type leadership struct {
 // newWorld builds a world of a seed. Nothing has happened yet.
 func newWorld(o Options) *world {
 	w := &world{ledger: newLedger(), leaders: map[id.Term]leadership{}}
-	// One- and three-replica worlds of one seed have nothing in common.
-	draw := simenv.NewRand(o.Seed, fmt.Sprintf("swarm of %d", o.Replicas))
-	w.swarm = drawSwarm(draw, o.Replicas)
+	// Worlds of one seed in several families have nothing in common.
+	draw := simenv.NewRand(o.Seed, o.family())
+	founders := o.Replicas
+	if o.Cluster {
+		w.swarm, founders = drawCluster(draw, o.Replicas)
+	} else {
+		w.swarm = drawSwarm(draw, o.Replicas)
+	}
 	if o.Profile != nil {
 		o.Profile(&w.swarm)
 	}
@@ -64,9 +69,9 @@ func newWorld(o Options) *world {
 	})
 	w.rand = w.env.Rand("schedule")
 	w.trace.telling, w.trace.out = o.Tell, o.Out
-	w.network = newNetwork(w, o.Replicas)
-	for i := range o.Replicas {
-		w.replicas = append(w.replicas, newReplica(w, i))
+	w.network = newNetwork(w)
+	for range founders {
+		w.addReplica()
 	}
 	w.history = &history{}
 	for i := range w.swarm.load.clients {
@@ -75,6 +80,14 @@ func newWorld(o Options) *world {
 	w.faults = newFaults(w)
 	w.auditor = newAuditor(w)
 	return w
+}
+
+// addReplica gives the world another machine, with an empty disk.
+func (w *world) addReplica() *replica {
+	r := newReplica(w, len(w.replicas))
+	w.replicas = append(w.replicas, r)
+	w.network.grow(len(w.replicas))
+	return r
 }
 
 // run lets the world live: the storm, the calm and the verdict.
