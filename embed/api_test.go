@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -267,5 +269,26 @@ func TestACallerWhoLeavesDoesNotTakeItsWriteAlong(t *testing.T) {
 	}
 	if _, err := kv.Put(t.Context(), &pb.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A client that brings a name and a password to a cluster without users is told
+// that there are none, and served.
+func TestWithoutUsers(t *testing.T) {
+	m := startMember(t, t.TempDir())
+	_, err := pb.NewAuthClient(m.conn).Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "root", Password: "x"})
+	if status.Code(err) != codes.FailedPrecondition || status.Convert(err).Message() != "etcdserver: authentication is not enabled" {
+		t.Errorf("authenticate: %v", err)
+	}
+	if r, err := pb.NewAuthClient(m.conn).AuthStatus(t.Context(), &pb.AuthStatusRequest{}); err != nil || r.Enabled || r.AuthRevision != 1 {
+		t.Errorf("auth status: %v, %v", r, err)
+	}
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{m.client}, Username: "root", Password: "x", DialTimeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Put(t.Context(), "a", "b"); err != nil {
+		t.Errorf("a put with a name: %v", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 // Register adds the services of a member to a gRPC server.
 func Register(to grpc.ServiceRegistrar, member *server.Member) {
 	pb.RegisterKVServer(to, &kv{member: member, reads: make(gate, readsAtOnce)})
+	pb.RegisterAuthServer(to, &auth{member: member})
 	pb.RegisterClusterServer(to, &cluster{member: member})
 	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})
 	healthpb.RegisterHealthServer(to, &health{})
