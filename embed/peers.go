@@ -27,6 +27,7 @@ func (s *Server) startPeers() {
 		Receive:   s.receive,
 		Answer:    s.answer,
 		Lost:      func(m id.Member) { s.host.Unreachable(m) },
+		IsRemoved: func(m id.Member) bool { return s.state.View().Removed(m) },
 		Removed:   func(id.Member) { s.fail(errRemoved) },
 		Limits:    peer.Limits{Silence: s.cfg.ElectionTimeout},
 	})

@@ -144,7 +144,7 @@ func (t *Transport) register(conn net.Conn, h *hello) (in, older *incoming, no *
 	}
 	p := t.peer(h.from)
 	switch {
-	case t.removed[h.from]:
+	case t.isRemoved(h.from):
 		return nil, nil, refuse(refusedRemoved, "the member has been permanently removed from the cluster")
 	case t.closed:
 		return nil, nil, refuse(refusedBusy, "member %v stops", t.opts.Member)

@@ -74,6 +74,10 @@ type Options struct {
 	// Answer answers the Asks of others, each on a goroutine of its own. ctx ends
 	// with the asker's deadline or its connection. nil refuses all.
 	Answer func(ctx context.Context, from id.Member, kind uint8, body []byte) ([]byte, error)
+	// IsRemoved, when set, says whether a member was removed from the cluster: it is
+	// refused for good. It is asked by every greeting and by SetMembers, must not wait,
+	// and must not call the Transport.
+	IsRemoved func(id.Member) bool
 	// Lost, when set, is told once when a connection to or from a member is lost that
 	// messages may have been lost with. It must not wait.
 	Lost func(id.Member)
@@ -141,11 +145,10 @@ type Transport struct {
 	// peers is replaced as a whole, under mu.
 	peers atomic.Pointer[map[id.Member]*peer]
 
-	mu      sync.Mutex
-	closed  bool
-	urls    []string // where this member listens
-	removed map[id.Member]bool
-	open    map[net.Conn]bool // connections made to us
+	mu     sync.Mutex
+	closed bool
+	urls   []string          // where this member listens
+	open   map[net.Conn]bool // connections made to us
 	// incoming are those that were welcomed.
 	incoming map[inKey]*incoming
 }
@@ -153,7 +156,7 @@ type Transport struct {
 // New returns a Transport that knows no other member yet.
 func New(o Options) *Transport {
 	o.Limits = o.Limits.withDefaults()
-	t := &Transport{opts: o, log: o.Log, removed: map[id.Member]bool{}, open: map[net.Conn]bool{},
+	t := &Transport{opts: o, log: o.Log, open: map[net.Conn]bool{},
 		incoming: map[inKey]*incoming{}}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -164,31 +167,24 @@ func New(o Options) *Transport {
 }
 
 // SetMembers says who the members are: connections to new ones are begun, those
-// with changed URLs are moved when the URL in use is gone, and a member that was
-// in an earlier list and is not in this one, or is in removed, is cut off and
-// refused for good. This member's own URLs are told to the others: one that has
-// fallen behind can so answer a member that it does not know yet. Ids are never
-// used again, so removed ones need not be repeated.
-func (t *Transport) SetMembers(members []Address, removed ...id.Member) {
+// with changed URLs are moved when the URL in use is gone, and those of members
+// that the list no longer has are ended. Such a one is refused for good only if
+// Options.IsRemoved says so: a list may be behind. This member's own URLs are told to
+// the others: one that is behind can so answer a member that it does not know yet.
+func (t *Transport) SetMembers(members []Address) {
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
 		return
 	}
 	next := maps.Clone(*t.peers.Load())
-	var gone []*peer
 	listed := map[id.Member]bool{}
 	for _, m := range members {
 		listed[m.ID] = true
 	}
+	var gone []*peer
 	for who, p := range next {
-		if !listed[who] && !p.guest {
-			removed = append(removed, who)
-		}
-	}
-	for _, who := range removed {
-		t.removed[who] = true
-		if p := next[who]; p != nil {
+		if !listed[who] && (!p.guest || t.isRemoved(who)) {
 			gone = append(gone, p)
 			delete(next, who)
 		}
@@ -197,7 +193,6 @@ func (t *Transport) SetMembers(members []Address, removed ...id.Member) {
 		switch p := next[m.ID]; {
 		case m.ID == t.opts.Member:
 			t.urls = slices.Clone(m.URLs)
-		case t.removed[m.ID]:
 		case p != nil:
 			p.guest = false
 			p.move(m.URLs)
@@ -214,6 +209,10 @@ func (t *Transport) SetMembers(members []Address, removed ...id.Member) {
 	for _, in := range ended {
 		cut(in.conn)
 	}
+}
+
+func (t *Transport) isRemoved(m id.Member) bool {
+	return t.opts.IsRemoved != nil && t.opts.IsRemoved(m)
 }
 
 // incomingOf lists the connections that come from some members; t.mu is held.

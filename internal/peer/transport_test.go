@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,8 +78,9 @@ func TestWhoIsRefusedIsToldWhy(t *testing.T) {
 			"member 7: the member has been permanently removed from the cluster"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			a, b := newNode(t, 1, c.dialler), newNode(t, 2, nil)
-			b.SetMembers([]Address{b.address()}, 7)
+			a := newNode(t, 1, c.dialler)
+			b := newNode(t, 2, func(o *Options) { o.IsRemoved = func(m id.Member) bool { return m == 7 } })
+			b.SetMembers([]Address{b.address()})
 			a.SetMembers([]Address{{c.meant, []string{b.url}}})
 			a.awaitLine(c.dials)
 			b.awaitLine(c.tells)
@@ -427,10 +429,13 @@ func TestAGuestGoesWithItsConnections(t *testing.T) {
 }
 
 func TestARemovedMemberIsCutOffAndToldSo(t *testing.T) {
-	a, b, c := newNode(t, 1, nil), newNode(t, 2, nil), newNode(t, 3, nil)
+	var removed atomic.Bool
+	a := newNode(t, 1, func(o *Options) { o.IsRemoved = func(m id.Member) bool { return m == 2 && removed.Load() } })
+	b, c := newNode(t, 2, nil), newNode(t, 3, nil)
 	meet(a, b, c)
 	a.awaitConnected(b, c)
 	b.awaitConnected(a, c)
+	removed.Store(true)
 	a.SetMembers([]Address{a.address(), c.address()})
 	if by := receive(t, "the removal", b.removed); by != 1 {
 		t.Errorf("told by %v", by)
@@ -438,15 +443,29 @@ func TestARemovedMemberIsCutOffAndToldSo(t *testing.T) {
 	if len(a.Peers()) != 1 || a.Send(2, Control, blob{}) {
 		t.Errorf("still there: %+v", a.Peers())
 	}
-	a.SetMembers([]Address{a.address(), b.address(), c.address()})
-	if len(a.Peers()) != 1 {
-		t.Error("an id was used again")
-	}
 	await(t, "the other connections to stand as before", func() bool { return a.connectedTo(3) && b.connectedTo(3) })
 	for len(a.lost) > 0 {
 		if m := <-a.lost; m != 2 {
 			t.Errorf("%v was lost", m)
 		}
+	}
+}
+
+// TestAListThatIsBehindEndsNothingForGood: who is missing in it comes back as a
+// guest, and as a member with the next list.
+func TestAListThatIsBehindEndsNothingForGood(t *testing.T) {
+	a, b := newNode(t, 1, nil), newNode(t, 2, nil)
+	meet(a, b)
+	a.awaitConnected(b)
+	b.awaitConnected(a)
+	a.SetMembers([]Address{a.address()})
+	a.awaitLine("not known here yet")
+	a.awaitConnected(b)
+	meet(a, b)
+	a.awaitConnected(b)
+	b.awaitConnected(a)
+	if len(b.removed) > 0 {
+		t.Error("it was told that it is removed")
 	}
 }
 
