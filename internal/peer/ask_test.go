@@ -106,3 +106,11 @@ func TestQuestionsThatComeToNothing(t *testing.T) {
 		t.Errorf("without a connection: %v", err)
 	}
 }
+
+func asker(t *testing.T, n *node, to id.Member, kind uint8, body string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	got, err := n.Ask(ctx, to, kind, []byte(body))
+	return string(got), err
+}
