@@ -18,6 +18,10 @@ func TestDefectsAreFound(t *testing.T) {
 		defect.CommitEarlierTermByCounting: 3_000,
 		defect.ReadByOneAck:                3_000,
 		defect.ApplyBeforeDurable:          100,
+		defect.LearnerVotes:                3_000,
+		defect.ChangeAtApply:               3_000,
+		defect.JointOneHalf:                3_000,
+		defect.RemovedVotes:                3_000,
 	} {
 		t.Run(planted.String(), func(t *testing.T) {
 			defect.Plant(planted)

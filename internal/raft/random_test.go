@@ -22,7 +22,7 @@ var (
 
 // dice is a world that goes wrong at random: messages are lost, doubled and
 // reordered, replicas crash with whatever they had persisted, syncs and applies
-// are late, links are cut, voters come and go. world's checkers watch every
+// are late, links are cut, voters and learners come and go. world's checkers watch every
 // step. Then the faults stop and progress is demanded.
 type dice struct {
 	*world
@@ -33,8 +33,9 @@ type dice struct {
 	loss int
 	// trouble is how many of 1000 steps are faults.
 	trouble int
-	// storm makes most faults those that change leaders.
-	storm bool
+	// storm makes most faults those that change leaders, moving many of them those
+	// that change members.
+	storm, moving bool
 	// damage allows one replica to lose the end of its log (rule 5); steady worlds
 	// keep their voters, so that the damaged one is never needed.
 	damage, steady bool
@@ -51,6 +52,10 @@ func newDice(seed uint64, reached map[string]int) *dice {
 	d.storm = rng.IntN(3) == 0
 	if d.storm {
 		d.trouble = 50 + rng.IntN(200)
+	}
+	d.moving = rng.IntN(3) == 0
+	if d.moving {
+		d.trouble = max(d.trouble, 60)
 	}
 	d.slowApply = rng.IntN(2) == 0
 	d.damage = rng.IntN(4) == 0 && len(d.replicas) >= 3
@@ -115,6 +120,12 @@ func (d *dice) fault(r *replica) {
 	if d.storm && d.rng.IntN(4) != 0 {
 		kind = []int{0, 2, 3, 12}[d.rng.IntN(4)]
 	}
+	if d.moving && d.rng.IntN(2) == 0 {
+		kind = 7
+		if l := d.leader(); l != nil {
+			r = l
+		}
+	}
 	switch kind {
 	case 0, 1:
 		d.crash(r)
@@ -131,8 +142,7 @@ func (d *dice) fault(r *replica) {
 		if d.steady {
 			return
 		}
-		r.node.ProposeConf(d.now, r.node.effective().Index, d.otherConf(r.node.conf()), nil)
-		r.pump()
+		d.change(r)
 	case 9:
 		r.node.LeaderUnreachable(d.now)
 		r.pump()
@@ -210,15 +220,62 @@ func (d *dice) crash(r *replica) {
 	}
 }
 
-func (d *dice) otherConf(c Conf) Conf {
-	m := id.Member(1 + d.rng.IntN(5))
-	voters := slices.Clone(c.Voters)
-	if i := slices.Index(voters, m); i >= 0 {
-		return Conf{Voters: slices.Delete(voters, i, i+1)}
+// change proposes another configuration and notes what kind it was of.
+func (d *dice) change(r *replica) {
+	old := r.node.conf().clone()
+	next := d.otherConf(old)
+	if _, err := r.node.ProposeConf(d.now, r.node.effective().Index, next, nil); err != nil {
+		return
 	}
-	voters = append(voters, m)
-	slices.Sort(voters)
-	return Conf{Voters: voters}
+	switch promoted := slices.ContainsFunc(next.Voters, func(m id.Member) bool { return slices.Contains(old.Learners, m) }); {
+	case r.node.conf().Joint():
+		d.reached["joint"]++
+	case promoted:
+		d.reached["promoted"]++
+	case !slices.Equal(next.Learners, old.Learners):
+		d.reached["learners changed"]++
+	}
+	r.pump()
+}
+
+// otherConf takes one member into or out of a list, or moves a learner to the
+// voters, or makes a new configuration of everybody.
+func (d *dice) otherConf(c Conf) Conf {
+	next := c.clone()
+	next.Outgoing = nil
+	m := d.pick().id
+	without := func(list []id.Member) []id.Member {
+		return slices.DeleteFunc(list, func(x id.Member) bool { return x == m })
+	}
+	next.Voters, next.Learners = without(next.Voters), without(next.Learners)
+	switch d.rng.IntN(5) {
+	case 0, 1: // one voter more, a learner perhaps until now, or less
+		if !c.Votes(m) {
+			next.Voters = append(next.Voters, m)
+		}
+	case 2: // one learner more or less; or a voter becomes one
+		if !slices.Contains(c.Learners, m) {
+			next.Learners = append(next.Learners, m)
+		}
+	default:
+		next = Conf{}
+		for _, r := range d.replicas {
+			switch p := d.rng.IntN(4); {
+			case p < 2:
+				next.Voters = append(next.Voters, r.id)
+			case p == 2 && (d.rng.IntN(4) == 0 || !c.Votes(r.id)):
+				next.Learners = append(next.Learners, r.id)
+			}
+		}
+		if d.rng.IntN(2) == 0 {
+			// The same voters, and all others may be learners at once.
+			next.Voters = slices.Clone(c.Voters)
+			next.Learners = slices.DeleteFunc(next.Learners, c.Votes)
+		}
+	}
+	slices.Sort(next.Voters)
+	slices.Sort(next.Learners)
+	return next
 }
 
 // message loses, doubles, or delivers one message, mostly an early one.
@@ -245,7 +302,8 @@ func (d *dice) message() {
 }
 
 // calm ends all faults and demands that a leader appears, commits something new,
-// and that every voter applies it and every read ends.
+// and that every member applies it, every read ends, and no configuration stays
+// joint.
 func (d *dice) calm() error {
 	clear(d.cut)
 	for _, r := range d.replicas {
@@ -267,8 +325,8 @@ func (d *dice) calm() error {
 			leader.read()
 			continue
 		}
-		done := int(want) <= len(d.committed) && len(d.reads) == 0
-		for _, m := range leader.node.conf().Voters {
+		done := int(want) <= len(d.committed) && len(d.reads) == 0 && !leader.node.conf().Joint()
+		for _, m := range leader.node.conf().Members() {
 			done = done && d.replica(m).applied >= want
 		}
 		if done {
@@ -307,6 +365,7 @@ func runWorld(seed uint64, steps int, reached map[string]int, tell func(string, 
 	d.logMatching()
 	reached["committed"] += len(d.committed)
 	reached["terms"] += len(d.leaders)
+	reached["removed"] += len(d.removed)
 	err = d.calm()
 	d.logMatching()
 	for _, r := range d.replicas {
@@ -343,7 +402,8 @@ func TestRandomWorlds(t *testing.T) {
 		}
 	}
 	t.Logf("reached: %v", reached)
-	for _, what := range []string{"committed", "terms", "reads", "reads refused", "trimmed", "damage"} {
+	for _, what := range []string{"committed", "terms", "reads", "reads refused", "trimmed", "damage",
+		"joint", "promoted", "learners changed", "removed"} {
 		if reached[what] == 0 && count >= 300 {
 			t.Errorf("no world ever saw %s: the worlds are too tame", what)
 		}

@@ -28,6 +28,8 @@ type world struct {
 	committed []Entry
 	leaders   map[id.Term]id.Member
 	votes     map[ballot]id.Member
+	// removed are the replicas that were told of their removal, and by which entry.
+	removed map[id.Member]id.Index
 	// reads maps a read to what was committed anywhere when it began.
 	reads   map[ReadID]id.Index
 	readSeq id.Seq
@@ -130,7 +132,7 @@ func (d *disk) start(applied id.Index, damaged bool) Start {
 }
 
 func newWorld(voters int) *world {
-	w := &world{now: env.Instant(time.Second), leaders: map[id.Term]id.Member{}, votes: map[ballot]id.Member{},
+	w := &world{now: env.Instant(time.Second), leaders: map[id.Term]id.Member{}, votes: map[ballot]id.Member{}, removed: map[id.Member]id.Index{},
 		reads: map[ReadID]id.Index{}, draw: func(int64) int64 { return 0 }}
 	var conf Conf
 	for i := 1; i <= voters; i++ {
@@ -283,6 +285,14 @@ func (w *world) event(r *replica, e Event) {
 	if e.Kind == Healed {
 		r.damaged = false
 	}
+	switch e.Kind {
+	case Removed:
+		w.judgeRemoval(r, e)
+	case BecamePreCandidate, BecameCandidate, BecameLeader:
+		if !slices.ContainsFunc(r.node.confs, func(c PlacedConf) bool { return c.Conf.Votes(r.id) }) {
+			panic(invariant.Violation{Message: fmt.Sprintf("%v stands and is no voter", r.id)})
+		}
+	}
 	if e.Kind != BecameLeader {
 		return
 	}
@@ -297,8 +307,29 @@ func (w *world) event(r *replica, e Event) {
 	}
 }
 
-// check looks at what must never go backwards within one life.
+// judgeRemoval checks that what a replica takes for its removal is that.
+func (w *world) judgeRemoval(r *replica, e Event) {
+	for _, c := range w.committed[:min(int(r.given), len(w.committed))] {
+		if c.Kind == Change && c.Index >= e.Index {
+			if conf, _, _ := DecodeChange(c.Data); c.Index == e.Index && !conf.Has(r.id) {
+				w.removed[r.id] = e.Index
+				return
+			}
+			break
+		}
+	}
+	panic(invariant.Violation{Message: fmt.Sprintf("%v takes entry %d for its removal", r.id, e.Index)})
+}
+
+// check looks at what must never go backwards within one life, and at the
+// configurations of the log.
 func (r *replica) check() {
+	for i := range r.node.confs[1:] {
+		if a, b := r.node.confs[i], r.node.confs[i+1]; !quorumsMeet(a.Conf, b.Conf) {
+			panic(invariant.Violation{Message: fmt.Sprintf("%v has %s at %d and %s at %d, which can decide apart",
+				r.id, describeConf(a.Conf), a.Index, describeConf(b.Conf), b.Index)})
+		}
+	}
 	hard := r.node.Status().Hard
 	if hard.Term < r.peak.Term || hard.Commit < r.peak.Commit ||
 		hard.Term == r.peak.Term && r.peak.Vote != 0 && hard.Vote != r.peak.Vote {
@@ -335,6 +366,41 @@ func (r *replica) persist(count int) {
 		r.node.Applied(r.applied)
 	}
 	r.pump()
+}
+
+// quorumsMeet says whether every quorum of a shares a member with every one of b,
+// by trying: what is left of a's members must be no quorum of b's.
+func quorumsMeet(a, b Conf) bool {
+	all := union(a.Members(), b.Members())
+	for set := range 1 << len(all) {
+		var in, out []id.Member
+		for i, m := range all {
+			if set>>i&1 != 0 {
+				in = append(in, m)
+			} else {
+				out = append(out, m)
+			}
+		}
+		if isQuorum(a, in) && isQuorum(b, out) {
+			return false
+		}
+	}
+	return true
+}
+
+func isQuorum(c Conf, set []id.Member) bool {
+	for _, half := range [...][]id.Member{c.Voters, c.Outgoing} {
+		count := 0
+		for _, m := range half {
+			if slices.Contains(set, m) {
+				count++
+			}
+		}
+		if len(half) > 0 && count*2 <= len(half) {
+			return false
+		}
+	}
+	return len(c.Voters) > 0
 }
 
 func (w *world) voted(voter id.Member, term id.Term, to id.Member) {
