@@ -148,6 +148,9 @@ func (s *stepper) followConfs(g *Group, out *raft.Output) {
 		invariant.Check(err == nil, "configuration at %d: %v", e.Index, err)
 		st.confs = append(st.confs, raft.PlacedConf{Conf: conf, Index: e.Index})
 	}
+	if len(st.outgoing) > 0 {
+		return // a state that is on its way was frozen at an index gone by
+	}
 	for len(st.confs) > 1 && st.confs[1].Index <= g.Applied() {
 		st.confs = append(st.confs[:0], st.confs[1:]...)
 	}
