@@ -80,7 +80,7 @@ func (c *client) due() env.Instant {
 func (c *client) act() {
 	switch call := c.current; {
 	case call == nil:
-		r := c.w.replicas[c.rand.Intn(len(c.w.replicas))]
+		r := c.w.pick(c.rand)
 		c.wakeAt = c.w.env.Now().Add(c.pause())
 		c.begin(r, c.vary(c.load.next(c.w.history.revision)))
 	case call.answered && call.look:
@@ -106,7 +106,7 @@ func (c *client) pause() time.Duration {
 
 // begin makes a call to a member, if it is up.
 func (c *client) begin(r *replica, d draft) {
-	if r.host == nil || d.duty && r.group.Leader() != r.member {
+	if r == nil || r.host == nil || d.duty && r.group.Leader() != r.member {
 		return
 	}
 	if d.transfer {

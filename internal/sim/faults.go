@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"syscall"
 	"time"
 
@@ -94,6 +95,10 @@ func (f *faults) strike() {
 	for kind, at := range f.next {
 		if at == due {
 			r := f.target()
+			if r == nil {
+				f.plan(kind)
+				return
+			}
 			f.w.trace.fold(eventFault, uint64(kind), uint64(r.member))
 			f.plan(kind)
 			f.begin(kind, r)
@@ -129,7 +134,7 @@ func (f *faults) target() *replica {
 			}
 		}
 	}
-	return f.w.replicas[f.rand.Intn(len(f.w.replicas))]
+	return f.w.pick(f.rand)
 }
 
 // coup strikes a leader within a few messages of its election: it is cut off or
@@ -199,9 +204,9 @@ func (f *faults) part(r *replica) {
 	s := f.w.swarm.faults
 	oneWay, all := f.chance(s.oneWay), f.rand.OneIn(2)
 	other := f.w.replicas[(r.number+1+f.rand.Intn(len(f.w.replicas)-1))%len(f.w.replicas)]
-	inward := f.rand.OneIn(2)
+	inward, present := f.rand.OneIn(2), slices.Clone(f.w.replicas)
 	cut := func(by int) {
-		for _, o := range f.w.replicas {
+		for _, o := range present {
 			switch {
 			case o == r || !all && o != other:
 			case inward:
@@ -248,7 +253,7 @@ func (f *faults) end() {
 		disk.SetCapacity(0)
 		disk.CrashAfter(0)
 		r.slowUntil = 0
-		if r.host == nil {
+		if r.host == nil && r.born && !r.gone {
 			r.startAt = f.w.env.Now()
 		}
 	}

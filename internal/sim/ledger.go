@@ -24,6 +24,8 @@ type ledger struct {
 	duties map[string]id.Term
 	// hashes are those of the states after an index.
 	hashes map[id.Index]uint64
+
+	confLedger
 }
 
 // decided is one index of the log.
@@ -48,6 +50,7 @@ type placed struct {
 func newLedger() *ledger {
 	return &ledger{
 		oracle: model.New(), byName: map[string]int{}, origins: map[command.Origin]int{}, hashes: map[id.Index]uint64{}, duties: map[string]id.Term{},
+		confLedger: newConfLedger(),
 	}
 }
 
@@ -95,6 +98,11 @@ func (l *ledger) apply(e raft.Entry, outcomes []command.Outcome) error {
 		}
 	} else if len(outcomes) != 0 {
 		return fmt.Errorf("entry %d holds no commands and has %d outcomes", e.Index, len(outcomes))
+	}
+	if e.Kind == raft.Change {
+		if err := l.decide(e); err != nil {
+			return err
+		}
 	}
 	now.revision = l.oracle.Revision()
 	l.entries = append(l.entries, now)
@@ -145,6 +153,9 @@ func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outc
 		if want != got {
 			return fmt.Errorf("entry %d: %s\n\tgave      %s\n\tthe model %s", e.Index, model.Text(cmd.Body), got, want)
 		}
+	}
+	if err := l.fact(cmd.Body, outcome.Err); err != nil && !isKV(cmd.Body) {
+		return fmt.Errorf("entry %d: %w", e.Index, err)
 	}
 	l.origins[cmd.Origin] = len(l.commands)
 	if p.name != "" {

@@ -22,6 +22,10 @@ type network struct {
 	// queue is ordered by (due, seq).
 	queue []delivery
 	seq   uint64
+	// whole is since when each partition has been over.
+	whole [][]env.Instant
+	// questions are those that are open.
+	questions []*question
 }
 
 // delivery is one envelope on its way. A message of raft travels encoded, so that
@@ -32,6 +36,7 @@ type delivery struct {
 	from, to *replica
 	envelope host.Envelope
 	message  []byte
+	do       func() // instead: what happens when it arrives
 }
 
 func newNetwork(w *world) *network {
@@ -40,9 +45,10 @@ func newNetwork(w *world) *network {
 
 // grow makes room for one more member.
 func (n *network) grow(members int) {
-	n.cut = append(n.cut, nil)
+	n.cut, n.whole = append(n.cut, nil), append(n.whole, nil)
 	for i := range n.cut {
 		n.cut[i] = append(n.cut[i], make([]int, members-len(n.cut[i]))...)
+		n.whole[i] = append(n.whole[i], make([]env.Instant, members-len(n.whole[i]))...)
 	}
 }
 
@@ -73,6 +79,7 @@ func (n *network) send(from *replica, e host.Envelope) {
 	if e.Raft != nil {
 		d.message = raft.AppendMessage(nil, *e.Raft)
 		n.w.auditor.said(from, *e.Raft)
+		n.w.witness.said(from, *e.Raft)
 	}
 	n.w.trace.fold(eventSend, uint64(from.member), uint64(to.member), digest(d.message))
 	if n.cut[from.number][to.number] > 0 || n.chance(n.swarm.losePermille) {
@@ -92,8 +99,13 @@ func (n *network) post(d delivery) {
 	if n.chance(n.swarm.slowPermille) {
 		delay += time.Duration(n.rand.Int64N(int64(n.swarm.slowDelay)))
 	}
+	n.postAt(d, n.w.env.Now().Add(delay))
+}
+
+// postAt has a message arrive at a time.
+func (n *network) postAt(d delivery, due env.Instant) {
 	n.seq++
-	d.due, d.seq = n.w.env.Now().Add(delay), n.seq
+	d.due, d.seq = due, n.seq
 	at := sort.Search(len(n.queue), func(i int) bool { return n.queue[i].due > d.due })
 	n.queue = slices.Insert(n.queue, at, d)
 }
@@ -112,6 +124,13 @@ func (n *network) deliver() {
 	n.queue = n.queue[1:]
 	n.w.trace.fold(eventDeliver, uint64(d.from.member), uint64(d.to.member), d.seq)
 	if d.to.host == nil || n.cut[d.from.number][d.to.number] > 0 {
+		return
+	}
+	if d.do != nil {
+		d.do()
+		if d.to.host != nil {
+			d.to.wake()
+		}
 		return
 	}
 	e := d.envelope
@@ -148,8 +167,10 @@ func cloneAll(list [][]byte) [][]byte {
 // part cuts a from b, and b from a unless it is one-way.
 func (n *network) part(a, b *replica, oneWay bool, by int) {
 	n.cut[a.number][b.number] += by
+	n.whole[a.number][b.number] = n.w.env.Now()
 	if !oneWay {
 		n.cut[b.number][a.number] += by
+		n.whole[b.number][a.number] = n.w.env.Now()
 	}
 }
 

@@ -46,6 +46,9 @@ func (o *observed) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 			w.fail("%v: %v", r, err)
 		}
 		rest, r.applied = rest[n:], e.Index
+		if e.Kind == raft.Change {
+			r.follows(e.Index)
+		}
 	}
 	if len(rest) > 0 {
 		w.fail("%v: %d outcomes of no entry", r, len(rest))
@@ -57,6 +60,18 @@ func (o *observed) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 		w.check(r, r.judgeLog(r.applied-min(r.applied, 2*hashEvery), r.applied))
 	}
 	return outcomes, nil
+}
+
+// follows looks whether a configuration that was just applied is the one that the
+// member goes by, if it knows of no later one.
+func (r *replica) follows(index id.Index) {
+	if r.group == nil {
+		return // it is replaying
+	}
+	status, known := r.group.Status(), r.w.ledger.confAt(index)
+	if status.ConfIndex == index && !sameConf(known, raft.PlacedConf{Conf: status.Conf, Index: index}) {
+		r.w.fail("%v goes by configuration %+v at %d, where %+v was decided", r, status.Conf, index, known.Conf)
+	}
 }
 
 // hashEvery is at how many indexes one state is hashed: it reads everything.
@@ -90,6 +105,9 @@ func (o *observed) Load(at raft.Position, conf raft.PlacedConf, next func() (chu
 	w.trace.mark(markSnapshot)
 	w.faults.loaded(r)
 	r.applied = at.Index
+	if known := w.ledger.confAt(at.Index); !sameConf(known, conf) {
+		w.fail("%v is given configuration %+v of %d with a snapshot at %v, where %+v of %d was decided", r, conf.Conf, conf.Index, at, known.Conf, known.Index)
+	}
 	w.check(r, r.judgeStart())
 	o.hash()
 	return nil
@@ -126,6 +144,7 @@ func eventText(e raft.Event) string {
 		raft.BecameFollower: "follows", raft.BecamePreCandidate: "asks for pre-votes", raft.BecameCandidate: "stands",
 		raft.BecameLeader: "leads", raft.LeaderKnown: "knows a leader", raft.LostQuorum: "lost its quorum",
 		raft.Truncated: "truncates its log", raft.ConfChanged: "has a configuration",
+		raft.Healed: "is healed", raft.Removed: "was removed",
 	}
 	return fmt.Sprintf("%s: term %d, member %v, index %d", names[e.Kind], e.Term, e.Member, e.Index)
 }

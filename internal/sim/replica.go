@@ -46,6 +46,19 @@ type replica struct {
 	services *server.Member
 	stages   [3]stage
 
+	// born: it was a founder, or was started after it was added; gone: it was removed
+	// or lost, and never comes back; asked: an operator has named it in a change.
+	born, gone, asked bool
+	// founding: this run does not know of a cluster yet and founds it with others.
+	founding   bool
+	publishing publishing
+	published  bool // in this run: it serves operators
+	removed    bool // it has noticed that it was removed
+	startedAt  env.Instant
+	shutAt     env.Instant // when an operator shuts it down; 0 is not
+	// reign are the configurations in effect on this leader since it was elected.
+	reign []raft.PlacedConf
+
 	applied id.Index
 	// leads is the term in which it has just become leader and was not looked at.
 	leads id.Term
@@ -65,7 +78,7 @@ type flip struct {
 
 func newReplica(w *world, number int) *replica {
 	return &replica{
-		w: w, number: number, member: id.Member(number + 1),
+		w: w, number: number, startAt: env.Never, member: id.Member(number + 1),
 		machine: w.env.Machine(fmt.Sprintf("m%d", number+1)),
 	}
 }
@@ -75,6 +88,7 @@ func (r *replica) String() string { return r.machine.Name() }
 // start starts the product on the machine's disk.
 func (r *replica) start() {
 	r.runs++
+	r.startedAt, r.published = r.w.env.Now(), false
 	r.process = r.machine.Start()
 	r.w.faults.duringStart(r)
 	r.w.trace.fold(eventStart, uint64(r.member), uint64(r.runs))
@@ -134,9 +148,12 @@ func (r *replica) open() error {
 		},
 		Events: r.event,
 	})
+	// One that joins waits for a leader to tell it; one that was here before finds
+	// its own in the log.
 	var conf raft.Conf
-	for _, other := range r.w.replicas {
-		conf.Voters = append(conf.Voters, other.member)
+	if first := r.w.ledger.confs[0].Conf; first.Has(r.member) {
+		conf = first
+		r.founding = len(log.Groups()) == 0 && machine.Mark().Index == 0
 	}
 	group, err := h.Open(id.DefaultGroup, &observed{machine, r}, conf)
 	if err != nil {
@@ -147,7 +164,11 @@ func (r *replica) open() error {
 		r.w.check(r, r.judgeLog(at, at))
 	}
 	r.host, r.group = h, group
-	r.services = server.New(server.Options{Member: r.member, Group: group, State: machine, Clock: w.Clock, MaxRequestBytes: pieceBytes})
+	r.services = server.New(server.Options{
+		Member: r.member, Group: group, State: machine, Clock: w.Clock,
+		Timeout: s.load.timeout, MaxRequestBytes: s.requestBytes(),
+		Peers: &peers{r, r.runs}, StrictReconfig: s.members.strict, MaxLearners: s.members.maxLearners,
+	})
 	for i, turner := range h.Stages() {
 		r.stages[i] = stage{Turner: turner, due: env.Never}
 	}
@@ -162,6 +183,15 @@ func (r *replica) event(_ id.Group, e raft.Event) {
 		r.leads = e.Term
 	}
 	switch e.Kind {
+	case raft.ConfChanged:
+		if conf := r.w.confOf(r); len(r.reign) > 0 && r.reign[len(r.reign)-1].Index < conf.Index {
+			r.reign = append(r.reign, conf)
+		}
+	case raft.Removed:
+		if conf := r.w.ledger.confAt(e.Index); conf.Index != e.Index || conf.Conf.Has(r.member) {
+			r.w.fail("%v hears that configuration %d has removed it, which is %+v at %d", r, e.Index, conf.Conf, conf.Index)
+		}
+		r.removed = true
 	case raft.Truncated:
 		r.w.trace.mark(markTruncated)
 	case raft.LostQuorum:
@@ -185,16 +215,22 @@ func (r *replica) afterwards() {
 			r.w.check(r, r.w.ledger.holds(status.Last, r.leads))
 		}
 		r.leads = 0
+	case r.removed:
+		r.w.trace.mark(markRemoved)
+		r.retire(simenv.ProcessCrash, "was removed and stops by itself")
 	}
 }
 
 // crash ends the member's process.
 func (r *replica) crash(how simenv.Crash, why string) {
+	if r.gone || !r.born {
+		return
+	}
 	r.w.trace.fold(eventFault, uint64(r.member), uint64(how))
 	r.w.trace.tell(r.w.env.Now(), "%v %s (%v)", r, why, how)
 	up := r.host != nil
 	r.machine.Crash(how)
-	r.host, r.group, r.log, r.state, r.process, r.leads = nil, nil, nil, nil, nil, 0
+	r.host, r.group, r.log, r.state, r.process, r.leads, r.removed = nil, nil, nil, nil, nil, 0, false
 	if up {
 		r.startAt = r.w.env.Now().Add(r.w.faults.outage())
 		r.w.network.notice(r)
@@ -313,6 +349,11 @@ func (r *replica) judge() error {
 	}
 	if err := r.w.ledger.state(r.applied, hash); err != nil {
 		return err
+	}
+	if r.applied == r.w.ledger.last() {
+		if err := r.w.ledger.members(r.state.View().Members()); err != nil {
+			return err
+		}
 	}
 	return r.judgeLog(0, r.log.Bounds(id.DefaultGroup).Last.Index)
 }

@@ -32,6 +32,8 @@ const (
 	runClient
 	runFault
 	runStart
+	runOperator
+	runOverseer
 )
 
 // maxSteps ends a world that never comes to rest at one time.
@@ -87,6 +89,14 @@ func (w *world) choices(list []runnable) []runnable {
 			list = append(list, runnable{runClient, nil, i})
 		}
 	}
+	for i, o := range w.operators {
+		if o.due() <= now {
+			list = append(list, runnable{runOperator, nil, i})
+		}
+	}
+	if w.overseer.next <= now {
+		list = append(list, runnable{kind: runOverseer})
+	}
 	if w.faults.nextDue() <= now {
 		list = append(list, runnable{kind: runFault})
 	}
@@ -95,7 +105,7 @@ func (w *world) choices(list []runnable) []runnable {
 
 // nextDue is when the next thing can happen if nothing can now.
 func (w *world) nextDue() env.Instant {
-	next := min(w.network.nextDue(), w.faults.nextDue())
+	next := min(w.network.nextDue(), w.faults.nextDue(), w.overseer.next)
 	for _, r := range w.replicas {
 		if r.host == nil {
 			next = min(next, r.startAt)
@@ -116,6 +126,9 @@ func (w *world) nextDue() env.Instant {
 	}
 	for _, c := range w.clients {
 		next = min(next, c.due())
+	}
+	for _, o := range w.operators {
+		next = min(next, o.due())
 	}
 	return max(next, w.env.Now()+1)
 }
@@ -144,6 +157,10 @@ func (w *world) happen(c runnable) {
 		w.faults.strike()
 	case runStart:
 		r.start()
+	case runOperator:
+		w.operators[c.n].act()
+	case runOverseer:
+		w.overseer.act()
 	}
 	for _, r := range w.replicas {
 		r.afterwards()

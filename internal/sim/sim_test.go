@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kvorum/kvorum/internal/defect"
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
 // seeds is how many worlds of each size the tests run: 200 in CI, 2,000 and more
@@ -47,6 +48,9 @@ func TestWorlds(t *testing.T) {
 				return
 			}
 			for _, name := range Marks {
+				if needsCluster[name] && !o.Cluster {
+					continue
+				}
 				if marks[name] == 0 && (o.Replicas != 1 || !needsOthers[name]) && !veryRare[name] {
 					t.Errorf("in no world: %s", name)
 				}
@@ -58,6 +62,13 @@ func TestWorlds(t *testing.T) {
 // needsOthers are marks that a lone member cannot reach.
 var needsOthers = map[string]bool{
 	markSnapshot: true, markTruncated: true, markDamagedLog: true, markLostLeader: true, markForked: true,
+}
+
+// needsCluster are marks of changes of the membership.
+var needsCluster = map[string]bool{
+	markJoint: true, markLost: true, markRemoved: true, markShutDown: true, markStrict: true,
+	markChange[command.AddMember]: true, markChange[command.AddLearner]: true,
+	markChange[command.RemoveMember]: true, markChange[command.PromoteMember]: true,
 }
 
 // veryRare are marks that 200 worlds may miss.

@@ -33,6 +33,36 @@ type swarm struct {
 	network netSwarm
 	faults  faultSwarm
 	load    loadSwarm
+	// cluster: members may come and go.
+	cluster bool
+	members memberSwarm
+}
+
+// memberSwarm is what operators do to the membership: relative weights of changes.
+type memberSwarm struct {
+	operators   int
+	pause       time.Duration // mean time between the changes of one
+	least, most int           // voters that are left, members that there may be
+	shutdown    time.Duration // mean time until a member that was removed is shut down
+	strict      bool
+	maxLearners int
+	// connectedBefore is how long members count as connected before they started:
+	// the strict check wants more than a storm lasts.
+	connectedBefore time.Duration
+
+	add, addLearner, remove, replace, promote, swap, update int64
+}
+
+func (m memberSwarm) total() int64 {
+	return m.add + m.addLearner + m.remove + m.replace + m.promote + m.swap + m.update
+}
+
+// requestBytes is the largest request that the services take.
+func (s *swarm) requestBytes() int {
+	if s.cluster {
+		return 4 * pieceBytes // the founders' names are in one
+	}
+	return pieceBytes
 }
 
 // netSwarm is what becomes of messages.
@@ -129,7 +159,33 @@ func drawCluster(r *simenv.Rand, given int) (s swarm, founders int) {
 	}
 	// Many members need many steps: their calls are fewer.
 	s.load.calls = s.load.calls * 3 / int64(max(3, founders))
+	s.cluster = true
+	if s.members = drawMembers(r); s.members.operators > 0 {
+		// What a damaged member may not do could be what a change needs.
+		s.faults.flip = 0
+	}
 	return s, founders
+}
+
+// drawMembers draws what operators do; a third of the worlds have none.
+func drawMembers(r *simenv.Rand) memberSwarm {
+	some := func() int64 { return oneOf[int64](r, 0, 1, 1, 4) }
+	m := memberSwarm{
+		operators:       oneOf(r, 0, 1, 2),
+		pause:           oneOf(r, 50*time.Millisecond, 200*time.Millisecond, 600*time.Millisecond),
+		least:           1 + r.Intn(3),
+		most:            3 + r.Intn(6),
+		shutdown:        oneOf(r, 50*time.Millisecond, time.Second, 3*time.Second),
+		strict:          r.OneIn(3),
+		maxLearners:     1 + r.Intn(3),
+		connectedBefore: oneOf(r, 0, 4500*time.Millisecond, 5*time.Second),
+
+		add: 1 + some(), addLearner: 1 + some(), remove: 1 + some(), replace: some(), promote: some(), swap: some(), update: some() / 4,
+	}
+	if m.least == 1 {
+		m.add = 0 // a lone voter takes in learners
+	}
+	return m
 }
 
 func drawNetwork(r *simenv.Rand) netSwarm {
@@ -209,7 +265,11 @@ func oneOf[T any](r *simenv.Rand, choices ...T) T { return choices[r.Intn(len(ch
 
 // String tells the swarm in a few lines, for stories.
 func (s swarm) String() string {
+	text := ""
+	if s.cluster {
+		text = fmt.Sprintf("\nmembers %+v", s.members)
+	}
 	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v",
 		s.storm, s.election, s.turnCost, s.segmentBytes, s.maxSegmentBytes, s.batchBytes, s.flushBytes,
-		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load)
+		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load) + text
 }

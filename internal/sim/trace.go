@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
 // trace folds everything that happens into one number, and on the second run of
@@ -29,6 +30,14 @@ var Marks = []string{
 	markSnapshot, markTruncated, markDamage, markDamagedLog, markDiskError, markDiskFull, markOpCrash, markStartCrash,
 	markAudit, markTimeout, markTooMany, markUnknownApplied, markLostLeader, markCompactedRead, markPowerAll, markForked, markGivenUp,
 	markPieces, markHash,
+	markChange[command.AddMember], markChange[command.AddLearner], markChange[command.RemoveMember], markChange[command.PromoteMember],
+	markJoint, markLost, markRemoved, markShutDown, markStrict,
+}
+
+// markChange are the marks of answered changes, by kind.
+var markChange = [...]string{
+	command.AddMember: "a member was added", command.AddLearner: "a learner was added",
+	command.RemoveMember: "a member was removed", command.PromoteMember: "a learner was promoted",
 }
 
 const (
@@ -50,6 +59,11 @@ const (
 	markGivenUp        = "porcupine gave up on a key"
 	markPieces         = "a range was answered in pieces"
 	markHash           = "a hash was the oracle's"
+	markJoint          = "two voters were exchanged at once"
+	markLost           = "a member was lost with its disk"
+	markRemoved        = "a removed member stopped by itself"
+	markShutDown       = "a removed member was shut down"
+	markStrict         = "a change was refused by the strict check"
 	markPowerAll       = "all members lost their power at once"
 )
 

@@ -21,7 +21,6 @@ func (w *world) settle() {
 		w.trace.mark(markPowerAll)
 		for _, r := range w.replicas {
 			r.crash(simenv.PowerCrash, "loses power with all others")
-			r.startAt = w.env.Now()
 		}
 		w.converge()
 	}
@@ -43,9 +42,17 @@ func (w *world) converge() {
 				return false
 			}
 		}
-		return true
+		for _, o := range w.operators {
+			if o.current != nil {
+				return false
+			}
+		}
+		return w.lost == nil
 	})
 	for _, r := range w.replicas {
+		if !w.serves(r) {
+			continue
+		}
 		key := []byte(fmt.Sprintf("final%d", r.number))
 		w.probe(end, r, func() any {
 			return &command.PutRequest{Key: key, Value: fmt.Appendf(nil, "%d", w.history.tick())}
@@ -54,12 +61,28 @@ func (w *world) converge() {
 	}
 	w.await(end, "members reach the same index", func() bool {
 		for _, r := range w.replicas {
-			if r.host == nil || r.applied != w.ledger.last() {
+			if !w.settled(r) {
 				return false
 			}
 		}
-		return true
+		return !w.ledger.conf().Conf.Joint()
 	})
+}
+
+// serves says whether a member must serve: it votes.
+func (w *world) serves(r *replica) bool { return w.ledger.conf().Conf.Votes(r.member) }
+
+// settled says whether a machine is what it has to be in the end: a member that
+// has applied everything and goes by the last configuration, or none any more.
+func (w *world) settled(r *replica) bool {
+	conf := w.ledger.conf()
+	switch {
+	case !conf.Conf.Has(r.member):
+		return r.gone || !r.born
+	case r.host == nil || r.applied != w.ledger.last() || r.group.Status().ConfIndex != conf.Index:
+		return false
+	}
+	return r.published || !w.swarm.cluster
 }
 
 // await lets the world go on until something is true; it must be by end.
@@ -73,9 +96,9 @@ func (w *world) await(end env.Instant, what string, done func() bool) {
 // probe calls a member until it answers without error.
 func (w *world) probe(end env.Instant, r *replica, request func() any) {
 	c := w.clients[0]
-	for served := false; !served && w.failure == nil; {
-		w.await(end, fmt.Sprintf("%v is up", r), func() bool { return r.host != nil })
-		if w.failure != nil {
+	for served := false; !served && w.failure == nil && w.serves(r); {
+		w.await(end, fmt.Sprintf("%v is up", r), func() bool { return r.host != nil || !w.serves(r) })
+		if w.failure != nil || r.host == nil {
 			return
 		}
 		calls := len(w.history.calls)
@@ -97,13 +120,18 @@ func (w *world) standing() string {
 	for _, r := range w.replicas {
 		text += "\n\t" + r.describe()
 	}
+	if w.swarm.cluster {
+		text += fmt.Sprintf("\n\tthe configuration is %+v at %d", w.ledger.conf().Conf, w.ledger.conf().Index)
+	}
 	return text
 }
 
 // judge passes the verdict on a world at rest.
 func (w *world) judge() {
 	for _, r := range w.replicas {
-		r.guard(func() { w.check(r, r.judge()) })
+		if r.host != nil {
+			r.guard(func() { w.check(r, r.judge()) })
+		}
 	}
 	if w.failure != nil {
 		return

@@ -14,12 +14,21 @@ import (
 type world struct {
 	replicas []*replica
 	clients  []*client
-	network  *network
-	faults   *faults
-	ledger   *ledger
-	auditor  *auditor
-	history  *history
-	leaders  map[id.Term]leadership
+	// operators change the membership; overseer follows it up.
+	operators []*operator
+	overseer  *overseer
+	// lost is the member whose machine is gone for good while it is a member yet.
+	lost *replica
+	// leaving counts, for each member, the changes that would take its vote and were
+	// not refused.
+	leaving map[id.Member]int
+	network *network
+	faults  *faults
+	ledger  *ledger
+	auditor *auditor
+	witness *witness
+	history *history
+	leaders map[id.Term]leadership
 
 	env   *simenv.World
 	rand  *simenv.Rand // the schedule
@@ -50,7 +59,7 @@ type leadership struct {
 
 // newWorld builds a world of a seed. Nothing has happened yet.
 func newWorld(o Options) *world {
-	w := &world{ledger: newLedger(), leaders: map[id.Term]leadership{}}
+	w := &world{ledger: newLedger(), leaders: map[id.Term]leadership{}, leaving: map[id.Member]int{}}
 	// Worlds of one seed in several families have nothing in common.
 	draw := simenv.NewRand(o.Seed, o.family())
 	founders := o.Replicas
@@ -73,13 +82,30 @@ func newWorld(o Options) *world {
 	for range founders {
 		w.addReplica()
 	}
+	for _, r := range w.replicas {
+		r.born = true
+	}
+	w.ledger.found(w.members())
 	w.history = &history{}
+	w.witness = newWitness(w)
 	for i := range w.swarm.load.clients {
 		w.clients = append(w.clients, newClient(w, i))
 	}
+	for i := range w.swarm.members.operators {
+		w.operators = append(w.operators, newOperator(w, i))
+	}
+	w.overseer = newOverseer(w)
 	w.faults = newFaults(w)
 	w.auditor = newAuditor(w)
 	return w
+}
+
+// members are the ids of all machines.
+func (w *world) members() (all []id.Member) {
+	for _, r := range w.replicas {
+		all = append(all, r.member)
+	}
+	return all
 }
 
 // addReplica gives the world another machine, with an empty disk.
@@ -144,5 +170,6 @@ func (w *world) elected(r *replica, term id.Term) {
 			former.leader, former.run, r, r.runs, term)
 	}
 	w.leaders[term] = now
+	w.witness.elected(r, term)
 	w.faults.coup(r)
 }
