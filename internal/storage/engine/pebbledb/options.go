@@ -1,6 +1,8 @@
 package pebbledb
 
 import (
+	"runtime"
+
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 
@@ -68,6 +70,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// compactionsAtOnce leaves half of the processors to those who wait for an answer:
+// a goroutine that compacts keeps its processor for 10 ms at a time, and a put needs
+// one several times on its way.
+func compactionsAtOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
 // pebbleOptions are those of the store and, but for what a reader does not need,
 // of a checkpoint.
 func (db *DB) pebbleOptions() *pebble.Options {
@@ -92,7 +99,7 @@ func (db *DB) pebbleOptions() *pebble.Options {
 		// its history row, all background work counted), at 4 it took 7.4, at 8 no
 		// less; each sublevel slows every read.
 		L0CompactionThreshold:      4,
-		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
+		CompactionConcurrencyRange: func() (lower, upper int) { return 1, compactionsAtOnce() },
 		LBaseMaxBytes:              64 << 20,
 		MaxManifestFileSize:        8 << 20,
 		MaxOpenFiles:               512,
