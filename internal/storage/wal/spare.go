@@ -175,6 +175,10 @@ func (f *filler) step() (done bool) {
 		return false
 	}
 	f.spares.filling = false
+	if len(f.spares.ready) >= keptSpares { // segments were recycled meanwhile
+		_ = f.fs.Remove(f.path)
+		return true
+	}
 	f.spares.ready = append(f.spares.ready, f.spare)
 	return true
 }
