@@ -59,7 +59,9 @@ func (d *door) accept() {
 	for {
 		conn, err := d.Listener.Accept()
 		if err != nil {
-			d.err = err
+			if d.err = err; d.ctx.Err() != nil {
+				d.err = net.ErrClosed
+			}
 			return
 		}
 		d.mu.Lock()
