@@ -15,7 +15,8 @@ import (
 func tail(t *testing.T, recycled bool) (s *scene, before, after []byte, block uint32) {
 	s = newScene(t)
 	if recycled {
-		for s.l.spares.recycles == 0 {
+		// No spare is filled in this scene: one that is used was a segment.
+		for s.l.cur == nil || s.l.cur.filled != s.l.cur.blocks {
 			s.mustFrame(big("old", 3000))
 			s.o.lines = s.o.lines[:1]
 			s.l.Release(s.l.Newest())

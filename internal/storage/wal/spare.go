@@ -9,9 +9,8 @@ import (
 // spare is a file that is ready to become a segment: all its blocks are on disk,
 // so that writing it needs no new ones.
 type spare struct {
-	path     string
-	bytes    int64
-	recycled bool
+	path  string
+	bytes int64
 }
 
 // spares are the prepared files, and the one being prepared by a background
@@ -22,16 +21,12 @@ type spares struct {
 	filling  bool
 	stopped  bool
 	failed   bool // preparing one failed: no more are made
-	recycles int
 	next     uint64 // number of the next spare's file
 }
 
 const (
-	// keptSpares is how many spares a log keeps once it recycles (rule 8).
-	keptSpares = 2
-	// recyclesForSpares is how often a segment was recycled before spares are
-	// made without need.
-	recyclesForSpares = 2
+	// keptSpares is how many spares a log keeps (rule 8; docs/decisions/0007).
+	keptSpares = 1
 )
 
 func (s *spares) stop() {
@@ -47,9 +42,6 @@ func (s *spares) take(bytes int64) (taken spare, ok bool) {
 	for i, sp := range s.ready {
 		if sp.bytes >= bytes {
 			s.ready = append(s.ready[:i], s.ready[i+1:]...)
-			if sp.recycled {
-				s.recycles++
-			}
 			return sp, true
 		}
 	}
@@ -100,7 +92,7 @@ func (l *Log) drop() bool {
 
 func (l *Log) retire(s *segment) {
 	sp := l.spares.name(l)
-	sp.bytes, sp.recycled = int64(s.filled)*blockBytes, true
+	sp.bytes = int64(s.filled) * blockBytes
 	l.spares.mu.Lock()
 	defer l.spares.mu.Unlock()
 	if len(l.spares.ready) < keptSpares && s.filled >= s.blocks && l.cur != nil && s.blocks >= l.cur.blocks {
@@ -119,26 +111,17 @@ func (s *spares) name(l *Log) spare {
 	return spare{path: l.options.FS.PathJoin(l.options.Dir, fileName(s.next, spareSuffix))}
 }
 
-// wanted is how many spares there should be: none while the present segment is
-// less than half full, since one that is given up may still become one; then one,
-// and two once the log recycles.
-func (l *Log) wanted() int {
-	switch {
-	case l.cur == nil || l.end <= l.cur.blocks/2:
-		return 0
-	case l.spares.recycles >= recyclesForSpares:
-		return keptSpares
-	}
-	return 1
-}
+// wanted is whether there should be a spare: not while the present segment is
+// less than half full, since one that is given up may still become one.
+func (l *Log) wanted() bool { return l.cur != nil && l.end > l.cur.blocks/2 }
 
 // prepare begins to fill a spare in the background if one is missing.
 func (l *Log) prepare() {
-	if l.wanted() == 0 {
+	if !l.wanted() {
 		return
 	}
 	l.spares.mu.Lock()
-	missing := len(l.spares.ready) < l.wanted() && !l.spares.filling && !l.spares.failed
+	missing := len(l.spares.ready) == 0 && !l.spares.filling && !l.spares.failed
 	l.spares.filling = l.spares.filling || missing
 	l.spares.mu.Unlock()
 	if !missing {
