@@ -21,9 +21,10 @@ type removal struct {
 }
 
 // A removal is cut into about removalSlices slices, so that it takes about as long
-// whatever its size: a minute with the rests that state.Machine makes between
-// them. A slice looks at leastRows to mostRows changes, and puts about
-// removalBytes of deletions into its batch.
+// whatever its size: four minutes with the rests that state.Machine makes between
+// them, which is less than lies between two compactions of Kubernetes. A slice
+// looks at leastRows to mostRows changes, and puts about removalBytes of deletions
+// into its batch.
 const (
 	removalSlices = 30_000
 	leastRows     = 32

@@ -80,12 +80,13 @@ func (db *DB) Commit(b engine.Batch) error {
 // flush them before they weigh half a large one together.
 func (db *DB) makeRoom(bytes int) error {
 	db.unlooked += bytes
-	if db.unlooked < db.opts.MemtableBytes/8 {
+	if db.unlooked < db.opts.MemtableBytes/looksPerMemtable {
 		return nil
 	}
 	db.unlooked = 0
 	for waited := false; ; waited = true {
 		m := db.p.Metrics()
+		db.disk.hurried.Store(db.behind(m))
 		if m.MemTable.Size <= memtables*uint64(db.opts.MemtableBytes) && int(m.Levels[0].Sublevels) < stopSublevels {
 			return nil
 		}
@@ -99,6 +100,19 @@ func (db *DB) makeRoom(bytes int) error {
 			return db.disk.failure()
 		}
 	}
+}
+
+// behind is whether flushes and compactions shall go as fast as they can: else
+// commits would soon wait for them. A full memtable may be flushed at leisure until
+// the next one is about half full; Pebble does not tell how full that is, so looks
+// are counted.
+func (db *DB) behind(m *pebble.Metrics) bool {
+	if m.MemTable.Size <= uint64(db.opts.MemtableBytes) {
+		db.flushLooks = 0
+	} else {
+		db.flushLooks++
+	}
+	return db.flushLooks > looksPerMemtable/2 || m.Levels[0].Sublevels > stopSublevels/2 || m.Compact.EstimatedDebt > hurriedDebt
 }
 
 // backlog is what the disk owes: memtables beyond the one that fills, and level 0
@@ -132,6 +146,7 @@ func (db *DB) StartFlush() error {
 // flushNow waits until everything committed is durable. Memtables are flushed in
 // order, so the last flush begun stands for all.
 func (db *DB) flushNow() error {
+	db.disk.hurried.Store(true)
 	if err := db.StartFlush(); err != nil {
 		return err
 	}

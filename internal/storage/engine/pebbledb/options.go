@@ -22,6 +22,10 @@ const (
 	memtables = 2
 	// stopSublevels of level 0 make writers wait: each costs every read a table.
 	stopSublevels = 12
+	// looksPerMemtable is how often commits look at the state of the store.
+	looksPerMemtable = 8
+	// hurriedDebt is how many bytes compactions may be behind before they hurry.
+	hurriedDebt = 256 << 20
 	// bloomBits per prefix: about 1 % of the tables that lack a key are read.
 	bloomBits = 10
 	// format is pinned: it decides what an older build can still open. V6 is the

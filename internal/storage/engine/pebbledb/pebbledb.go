@@ -32,10 +32,12 @@ type DB struct {
 	room      chan struct{} // a flush or compaction has ended
 
 	// The rest belongs to the committing goroutine.
-	dirty     bool            // something was committed since the last flush began
-	flushed   <-chan struct{} // closed when the last flush begun is done
-	unlooked  int             // bytes committed since makeRoom looked
-	installed int             // numbers the tables of installs
+	dirty    bool            // something was committed since the last flush began
+	flushed  <-chan struct{} // closed when the last flush begun is done
+	unlooked int             // bytes committed since makeRoom looked
+	// flushLooks is how often in a row it found a full memtable waiting.
+	flushLooks int
+	installed  int // numbers the tables of installs
 }
 
 var _ engine.DB = (*DB)(nil)
