@@ -21,8 +21,8 @@ type removal struct {
 }
 
 // A removal is cut into about removalSlices slices, so that it takes about as long
-// whatever its size: four minutes with the rests that state.Machine makes between
-// them, which is less than lies between two compactions of Kubernetes. A slice
+// whatever its size: five minutes with the rests that state.Machine makes between
+// them, as long as lies between two compactions of Kubernetes. A slice
 // looks at leastRows to mostRows changes, and puts about removalBytes of deletions
 // into its batch.
 const (

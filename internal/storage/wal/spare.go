@@ -16,12 +16,12 @@ type spare struct {
 // spares are the prepared files, and the one being prepared by a background
 // task. Its mutex is held for one slice of that work, so that stop can wait.
 type spares struct {
-	mu       sync.Mutex
-	ready    []spare
-	filling  bool
-	stopped  bool
-	failed   bool // preparing one failed: no more are made
-	next     uint64 // number of the next spare's file
+	mu      sync.Mutex
+	ready   []spare
+	filling bool
+	stopped bool
+	failed  bool   // preparing one failed: no more are made
+	next    uint64 // number of the next spare's file
 }
 
 const (

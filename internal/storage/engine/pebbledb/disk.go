@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,29 @@ func (d *disk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, er
 	return own, nil
 }
 
+// Open opens a file to read. Compactions say that they read a table from its
+// beginning to its end; nobody else does while the store is open.
+func (d *disk) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := d.FS.Open(name, opts...)
+	if err != nil || !slices.Contains(opts, vfs.SequentialReadsOption) {
+		return f, err
+	}
+	return &inputFile{File: f, disk: d}, nil
+}
+
+// inputFile is a table that a compaction reads: what it drops it never writes.
+type inputFile struct {
+	vfs.File
+	disk *disk
+	pace pace
+}
+
+// ReadAt is io.ReaderAt's.
+func (f *inputFile) ReadAt(p []byte, off int64) (int, error) {
+	f.pace.moved(f.disk, len(p))
+	return f.File.ReadAt(p, off)
+}
+
 // OpenReadWrite is what Pebble uses for nothing but its log, which is off.
 func (d *disk) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
 	if err := d.failure(); err != nil {
@@ -208,10 +232,9 @@ type diskFile struct {
 	vfs.File
 	disk *disk
 	mark *manifestMark // of a MANIFEST
-	// background: nobody waits for what is written; unrested is how much of it was
-	// written since the last rest.
+	// background: nobody waits for what is written.
 	background bool
-	unrested   int
+	pace       pace
 }
 
 // Write is io.Writer's.
@@ -219,8 +242,8 @@ func (f *diskFile) Write(p []byte) (int, error) {
 	if err := f.disk.failure(); err != nil {
 		return 0, err
 	}
-	if f.background && !f.disk.hurried.Load() {
-		f.rest(len(p))
+	if f.background {
+		f.pace.moved(f.disk, len(p))
 	}
 	if f.mark != nil {
 		f.mark.wrote(p)
@@ -230,19 +253,25 @@ func (f *diskFile) Write(p []byte) (int, error) {
 }
 
 // A flush or compaction that is in no hurry rests for tableRest after every
-// tableBurst: at most 20 MB a second. Without it whoever has to answer finds a
-// processor taken for as long as Go's scheduler and the system's let it run, and a
-// put needs one several times on its way: on two cores the 99th percentile of 1000
-// puts a second more than doubled while a store was compacted.
+// tableBurst that it reads from or writes to one table: at most 20 MB a second.
+// Without it whoever has to answer finds a processor taken for as long as Go's
+// scheduler and the system's let it run, and a put needs one several times on its
+// way: on two cores the 99th percentile of 1000 puts a second more than doubled
+// while a store was compacted.
 const (
 	tableBurst = 64 << 10
 	tableRest  = 3 * time.Millisecond
 )
 
-func (f *diskFile) rest(bytes int) {
-	if f.unrested += bytes; f.unrested >= tableBurst {
-		f.unrested = 0
-		time.Sleep(tableRest)
+// pace counts what was moved since the last rest.
+type pace int
+
+func (p *pace) moved(d *disk, bytes int) {
+	if *p += pace(bytes); *p >= tableBurst {
+		*p = 0
+		if !d.hurried.Load() {
+			time.Sleep(tableRest)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 
 	"github.com/kvorum/kvorum/internal/env"
 )
@@ -108,6 +109,9 @@ func (db *DB) pebbleOptions() *pebble.Options {
 		MaxManifestFileSize:        8 << 20,
 		MaxOpenFiles:               512,
 	}
+	// Only compactions read a table as a whole (disk.Open tells them by that).
+	o.Local.ReadaheadConfig = &pebble.ReadaheadConfig{}
+	o.Local.ReadaheadConfig.Set(objstorageprovider.FadviseSequential, objstorageprovider.SysReadahead)
 	o.Experimental.FileCacheShards = 2
 	// Without Pebble's log an install that waits among the memtables would not be
 	// durable when it returns.
