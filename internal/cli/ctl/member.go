@@ -10,8 +10,8 @@ import (
 )
 
 func memberCommand(s *session) *cobra.Command {
-	cmd := &cobra.Command{Use: "member <command>", Short: "See the members of the cluster."}
-	cmd.AddCommand(memberListCommand(s))
+	cmd := &cobra.Command{Use: "member <command>", Short: "See and change the members of the cluster."}
+	cmd.AddCommand(memberAddCommand(s), memberListCommand(s), memberPromoteCommand(s), memberRemoveCommand(s), memberUpdateCommand(s))
 	return cmd
 }
 

@@ -1,11 +1,14 @@
 package print
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 )
 
 // MemberList writes the members of the cluster.
@@ -34,9 +37,80 @@ func (p *Printer) MemberList(r *clientv3.MemberListResponse) error {
 		table:    &g,
 	}
 	if p.hex {
-		a.json = hexMembers(r)
+		a.json = hexMembers(r.Header, r.Members)
 	}
 	return p.write(a)
+}
+
+// MemberAdd writes that a member was added; simple output also has the settings
+// with which it is to be started under that name.
+func (p *Printer) MemberAdd(name string, r *clientv3.MemberAddResponse) error {
+	return p.write(p.change(r.Header, r.Member.ID, r.Members, r, (*pb.MemberAddResponse)(r), func(l *lines) {
+		as := ""
+		if r.Member.IsLearner {
+			as = "as learner "
+		}
+		l.printf("Member %16x added %sto cluster %16x\n\n", r.Member.ID, as, r.Header.GetClusterId())
+		var all []string
+		for _, m := range slices.SortedFunc(slices.Values(r.Members), func(a, b *pb.Member) int { return cmp.Compare(a.ID, b.ID) }) {
+			known := m.Name
+			if m.ID == r.Member.ID {
+				known = name
+			}
+			for _, u := range m.PeerURLs {
+				all = append(all, known+"="+u)
+			}
+		}
+		l.printf("ETCD_NAME=%q\n", name)
+		l.printf("ETCD_INITIAL_CLUSTER=%q\n", strings.Join(all, ","))
+		l.printf("ETCD_INITIAL_ADVERTISE_PEER_URLS=%q\n", strings.Join(r.Member.PeerURLs, ","))
+		l.printf("ETCD_INITIAL_CLUSTER_STATE=\"existing\"\n")
+	}))
+}
+
+// MemberRemove writes that a member was removed.
+func (p *Printer) MemberRemove(id uint64, r *clientv3.MemberRemoveResponse) error {
+	return p.write(p.change(r.Header, 0, r.Members, r, (*pb.MemberRemoveResponse)(r), func(l *lines) {
+		l.printf("Member %16x removed from cluster %16x\n", id, r.Header.GetClusterId())
+	}))
+}
+
+// MemberUpdate writes that a member has other peer URLs.
+func (p *Printer) MemberUpdate(id uint64, r *clientv3.MemberUpdateResponse) error {
+	return p.write(p.change(r.Header, 0, r.Members, r, (*pb.MemberUpdateResponse)(r), func(l *lines) {
+		l.printf("Member %16x updated in cluster %16x\n", id, r.Header.GetClusterId())
+	}))
+}
+
+// MemberPromote writes that a learner has a vote.
+func (p *Printer) MemberPromote(id uint64, r *clientv3.MemberPromoteResponse) error {
+	return p.write(p.change(r.Header, 0, r.Members, r, (*pb.MemberPromoteResponse)(r), func(l *lines) {
+		l.printf("Member %16x promoted in cluster %16x\n", id, r.Header.GetClusterId())
+	}))
+}
+
+// MoveLeader writes who led and who leads.
+func (p *Printer) MoveLeader(from, to uint64, r *clientv3.MoveLeaderResponse) error {
+	return p.write(answer{
+		simple:   func(l *lines) { l.printf("Leadership transferred from %x to %x\n", from, to) },
+		json:     r,
+		protobuf: (*pb.MoveLeaderResponse)(r),
+	})
+}
+
+// change is the answer to a change of members; added is the new member's id, or 0.
+func (p *Printer) change(h *pb.ResponseHeader, added uint64, members []*pb.Member, json any, protobuf proto.Message, simple func(*lines)) answer {
+	a := answer{simple: simple, json: json, protobuf: protobuf}
+	if p.hex {
+		all := hexMembers(h, members)
+		for i := range members {
+			if members[i].ID == added {
+				all.Member = &all.Members[i]
+			}
+		}
+		a.json = all
+	}
+	return a
 }
 
 // columns writes rows as people read them: separated by comma and blank.
@@ -59,8 +133,8 @@ func (l *lines) member(m *pb.Member) {
 	l.printf("\n")
 }
 
-// hexHeader and hexMember are the JSON of a member list whose ids are
-// hexadecimal texts.
+// hexHeader, hexMember and hexMemberList are the JSON of answers about members
+// whose ids are hexadecimal texts.
 type hexHeader struct {
 	ClusterID string `json:"cluster_id"`
 	MemberID  string `json:"member_id"`
@@ -77,18 +151,20 @@ type hexMember struct {
 }
 
 type hexMemberList struct {
-	Header  hexHeader   `json:"header"`
+	Header hexHeader `json:"header"`
+	// Member is the one that was added.
+	Member  *hexMember  `json:"member,omitempty"`
 	Members []hexMember `json:"members"`
 }
 
-func hexMembers(r *clientv3.MemberListResponse) hexMemberList {
+func hexMembers(h *pb.ResponseHeader, members []*pb.Member) hexMemberList {
 	list := hexMemberList{Header: hexHeader{
-		ClusterID: fmt.Sprintf("%x", r.Header.GetClusterId()),
-		MemberID:  fmt.Sprintf("%x", r.Header.GetMemberId()),
-		Revision:  r.Header.GetRevision(),
-		RaftTerm:  r.Header.GetRaftTerm(),
+		ClusterID: fmt.Sprintf("%x", h.GetClusterId()),
+		MemberID:  fmt.Sprintf("%x", h.GetMemberId()),
+		Revision:  h.GetRevision(),
+		RaftTerm:  h.GetRaftTerm(),
 	}}
-	for _, m := range r.Members {
+	for _, m := range members {
 		list.Members = append(list.Members, hexMember{
 			ID: fmt.Sprintf("%x", m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner,
 		})

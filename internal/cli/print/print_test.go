@@ -68,6 +68,22 @@ var answers = map[string]func(*Printer) error{
 			{ID: 0xab, PeerURLs: []string{"http://c:2380"}, IsLearner: true},
 		}})
 	},
+	"member-add": func(p *Printer) error {
+		added := &pb.Member{ID: 0xab, PeerURLs: []string{"http://c:2380", "http://d:2380"}}
+		return p.MemberAdd("infra2", &clientv3.MemberAddResponse{Header: header(), Member: added, Members: []*pb.Member{
+			{ID: 0x8e9e05c52164694d, Name: "infra0", PeerURLs: []string{"http://a:2380"}, ClientURLs: []string{"http://a:2379"}},
+			added,
+			{ID: 0x1c, PeerURLs: []string{"http://e:2380"}, IsLearner: true},
+		}})
+	},
+	"member-remove": func(p *Printer) error {
+		return p.MemberRemove(0xab, &clientv3.MemberRemoveResponse{Header: header(), Members: []*pb.Member{
+			{ID: 0x8e9e05c52164694d, Name: "infra0", PeerURLs: []string{"http://a:2380"}, ClientURLs: []string{"http://a:2379"}},
+		}})
+	},
+	"move-leader": func(p *Printer) error {
+		return p.MoveLeader(0x8e9e05c52164694d, 0xab, &clientv3.MoveLeaderResponse{Header: header()})
+	},
 	"endpoint-status": func(p *Printer) error {
 		return p.EndpointStatus([]EndpointStatus{
 			{"127.0.0.1:2379", &clientv3.StatusResponse{Header: header(), Version: "3.7.1", StorageVersion: "3.7.0", DbSize: 24576, DbSizeInUse: 20480,

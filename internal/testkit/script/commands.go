@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -45,6 +47,97 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("ENDPOINT", v.client)
 		ts.Setenv("PEER", v.peer)
 		ts.Setenv("ETCDCTL_ENDPOINTS", v.client)
+	}
+}
+
+// cmdCluster starts servers that form a cluster, and waits for all of them.
+func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
+	s := storyOf(ts)
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: cluster name...")
+	}
+	var members []*server
+	var initial, endpoints []string
+	for _, name := range args {
+		v := addressed(ts, name)
+		members = append(members, v)
+		initial = append(initial, name+"=http://"+v.peer)
+		endpoints = append(endpoints, v.client)
+	}
+	ts.Setenv("ETCDCTL_ENDPOINTS", strings.Join(endpoints, ","))
+	ts.Setenv("INITIAL_CLUSTER", strings.Join(initial, ","))
+	environ, failures := environOf(ts), make(chan error)
+	for _, v := range members {
+		go func() {
+			failures <- s.startOnce(v, environ, []string{"--initial-cluster=" + strings.Join(initial, ",")})
+		}()
+	}
+	for range members {
+		if err := <-failures; err != nil {
+			defer ts.Fatalf("cluster: %v", err)
+		}
+	}
+}
+
+// cmdAddress gives a server that is to be started later its ports.
+func cmdAddress(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: address name")
+	}
+	addressed(ts, args[0])
+}
+
+// addressed finds a server and tells the story its addresses: NAME_ENDPOINT and
+// NAME_PEER.
+func addressed(ts *testscript.TestScript, name string) *server {
+	v, err := storyOf(ts).find(name)
+	ts.Check(err)
+	ts.Setenv(strings.ToUpper(name)+"_ENDPOINT", v.client)
+	ts.Setenv(strings.ToUpper(name)+"_PEER", v.peer)
+	return v
+}
+
+// cmdUntil runs a program again and again until its output matches, and sets a
+// variable to what the first group matched.
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: until VARIABLE REGEXP program args...")
+	}
+	want, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	for begun := time.Now(); ; {
+		cmd := exec.Command(args[2], args[3:]...)
+		cmd.Env, cmd.Dir = append(environOf(ts), ctlVariables(ts)...), storyOf(ts).dir
+		said, err := cmd.CombinedOutput()
+		if found := want.FindSubmatch(said); err == nil && found != nil {
+			ts.Setenv(args[0], string(found[len(found)-1]))
+			return
+		}
+		if time.Since(begun) > patience {
+			ts.Fatalf("%s never says %q; at last %v:\n%s", strings.Join(args[2:], " "), args[1], err, said)
+		}
+	}
+}
+
+// ctlVariables are the story's settings of etcdctl.
+func ctlVariables(ts *testscript.TestScript) (list []string) {
+	for _, name := range []string{"ETCDCTL_API", "ETCDCTL_ENDPOINTS"} {
+		list = append(list, name+"="+ts.Getenv(name))
+	}
+	return list
+}
+
+// cmdExited waits for a server that ends by itself.
+func cmdExited(ts *testscript.TestScript, neg bool, args []string) {
+	v, rest := named(ts, args)
+	if neg || len(rest) > 0 || v.process == nil {
+		ts.Fatalf("usage: exited name, of a server that was started")
+	}
+	select {
+	case <-v.gone:
+		v.process = nil
+	case <-time.After(patience):
+		ts.Fatalf("server %s goes on\n%s", v.name, logOf(storyOf(ts), v))
 	}
 }
 

@@ -7,15 +7,20 @@
 // To the commands and conditions of testscript it adds:
 //
 //	server [name] [flags...]   start etcd; go on when it serves clients
+//	cluster name...            start a cluster of these; go on when all serve clients
+//	address name               choose the addresses of a server that comes later
+//	exited name                wait for the end of a server that ends by itself
 //	shutdown [name]            SIGTERM, and wait until it is gone
 //	crash [name]               SIGKILL, and wait until it is gone
 //	etcdctl args...            run etcdctl with the story's endpoints
+//	until VAR REGEXP prog...   run until the output matches; VAR is the last group
 //	exits CODE program args... run a program that must end with the code
 //	http METHOD PATH           ask the first server; print status, headers, body
 //
 //	[our-etcd] [our-etcdctl]   whose programs the story runs with
 //
-// The first server of a story listens at $ENDPOINT (clients) and $PEER; a server
+// Servers of a cluster listen at $NAME_ENDPOINT and $NAME_PEER, in upper case, and
+// $INITIAL_CLUSTER is what they were formed of. The first server of a story listens at $ENDPOINT (clients) and $PEER; a server
 // called NAME has its data in NAME.etcd and its log in NAME.log, and keeps its
 // ports when it is started again. The programs are in $BIN.
 package script
@@ -97,6 +102,10 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":   cmdServer,
+			"cluster":  cmdCluster,
+			"address":  cmdAddress,
+			"exited":   cmdExited,
+			"until":    cmdUntil,
 			"shutdown": cmdShutdown,
 			"crash":    cmdCrash,
 			"etcdctl":  cmdEtcdctl,
