@@ -178,7 +178,7 @@ func restartCommand(out, errs io.Writer) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := t.launch(cmd.Context())
+		all, err := t.launch(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

@@ -32,8 +32,8 @@ func (t *targets) add(f *pflag.FlagSet) {
 	t.addPrograms(f)
 }
 
-// launch starts the programs.
-func (t *targets) launch(ctx context.Context) (programs, error) {
+// launch starts the programs, each as a cluster of so many members.
+func (t *targets) launch(ctx context.Context, members int) (programs, error) {
 	if t.program == "" {
 		return nil, errors.New("--program is needed")
 	}
@@ -41,7 +41,7 @@ func (t *targets) launch(ctx context.Context) (programs, error) {
 	if t.otherProgram != "" {
 		paths = append(paths, t.otherProgram)
 	}
-	return launch(ctx, t.in, []Server{t.ours, t.other}, paths)
+	return launch(ctx, t.in, []Server{t.ours, t.other}, paths, members)
 }
 
 // measured calls f with the servers; those that are programs run meanwhile.
@@ -56,7 +56,7 @@ func (t *targets) measured(ctx context.Context, f func([]Server) error) error {
 		}
 		return f(servers)
 	}
-	all, err := t.launch(ctx)
+	all, err := t.launch(ctx, 1)
 	if err != nil {
 		return err
 	}

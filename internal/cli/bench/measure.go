@@ -105,8 +105,8 @@ func newProbe(ctx context.Context, s Server, w workload, o Options) (*probe, err
 
 // measure runs the load for the window.
 func (p *probe) measure(ctx context.Context, w window) (Result, error) {
-	resetPeak(p.server.PID)
-	before, err := observe(p.server.PID)
+	p.server.resetPeak()
+	before, err := p.server.observe()
 	if err != nil {
 		return Result{}, err
 	}
@@ -116,7 +116,7 @@ func (p *probe) measure(ctx context.Context, w window) (Result, error) {
 		return Result{}, err
 	}
 	self, received = ownCPU()-self, p.conns.received.Load()-received
-	after, err := observe(p.server.PID)
+	after, err := p.server.observe()
 	if err != nil {
 		return Result{}, err
 	}
@@ -164,7 +164,7 @@ func settle(ctx context.Context, servers []Server, limit time.Duration) error {
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		before := make([]usage, len(servers))
 		for i, s := range servers {
-			before[i], _ = observe(s.PID)
+			before[i], _ = s.observe()
 		}
 		select {
 		case <-time.After(look):
@@ -173,7 +173,7 @@ func settle(ctx context.Context, servers []Server, limit time.Duration) error {
 		}
 		busy := false
 		for i, s := range servers {
-			after, err := observe(s.PID)
+			after, err := s.observe()
 			if err != nil {
 				return err
 			}

@@ -19,6 +19,11 @@ type usage struct {
 	Peak int64
 }
 
+// plus is the usage of two processes together.
+func (u usage) plus(v usage) usage {
+	return usage{u.CPU + v.CPU, u.Resident + v.Resident, u.Anonymous + v.Anonymous, u.Peak + v.Peak}
+}
+
 // clockTick is the length of a tick in /proc/PID/stat: USER_HZ is 100 on every
 // Linux that Go runs on.
 const clockTick = 10 * time.Millisecond

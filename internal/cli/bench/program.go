@@ -21,10 +21,14 @@ type program struct {
 	name string
 	path string
 	dir  string
+	// node is its name in its cluster, and initial what the cluster is formed of.
+	node, initial string
 	// client and peer are its ports, the same at each start.
 	client, peer string
 	cmd          *exec.Cmd
 	exited       chan struct{}
+	// others are the other members of its cluster, started and stopped with it.
+	others []*program
 }
 
 // starting is how long a server may take until its first answer.
@@ -33,21 +37,35 @@ const starting = 10 * time.Minute
 // stopping is how long a server may take to stop in order.
 const stopping = time.Minute
 
-// newProgram chooses ports and makes a directory below dir.
-func newProgram(name, path, dir string) (*program, error) {
-	p := &program{name: name, path: path}
-	var err error
-	if p.dir, err = os.MkdirTemp(dir, "kvorum-bench-"); err != nil {
-		return nil, err
+// newProgram chooses ports and makes directories below dir, for a cluster of so
+// many members.
+func newProgram(name, path, dir string, members int) (first *program, err error) {
+	var initial []string
+	for i := range members {
+		p := &program{name: name, path: path, node: fmt.Sprintf("bench%d", i)}
+		if first == nil {
+			first = p
+		} else {
+			first.others = append(first.others, p)
+		}
+		if p.dir, err = os.MkdirTemp(dir, "kvorum-bench-"); err == nil {
+			if p.client, err = freePort(); err == nil {
+				p.peer, err = freePort()
+			}
+		}
+		if err != nil {
+			return nil, errors.Join(err, first.remove())
+		}
+		initial = append(initial, p.node+"=http://"+p.peer)
 	}
-	if p.client, err = freePort(); err == nil {
-		p.peer, err = freePort()
+	for _, p := range first.members() {
+		p.initial = strings.Join(initial, ",")
 	}
-	if err != nil {
-		return nil, errors.Join(err, p.remove())
-	}
-	return p, nil
+	return first, nil
 }
+
+// members are all of its cluster, itself first.
+func (p *program) members() []*program { return append([]*program{p}, p.others...) }
 
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,51 +86,67 @@ func (p *program) server() Server {
 	if p.cmd != nil {
 		s.PID = p.cmd.Process.Pid
 	}
+	for _, o := range p.others {
+		s.Others = append(s.Others, o.server())
+	}
 	return s
 }
 
-// start executes the program and waits for its first answer to a linearizable
-// get. It returns how long that took since the execution.
+// start executes the program, and the other members of its cluster, and waits for
+// the first answer to a linearizable get. It returns how long that took since the
+// execution.
 func (p *program) start(ctx context.Context, key []byte) (time.Duration, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, starting, fmt.Errorf("no answer within %s", starting))
+	defer cancel()
+	ctx, died := context.WithCancelCause(ctx)
+	defer died(nil)
+	begin := time.Now()
+	for _, m := range p.members() {
+		if err := m.execute(); err != nil {
+			return 0, err
+		}
+		go func() {
+			select {
+			case <-m.exited:
+				died(fmt.Errorf("%s ended; it said last:\n%s", m.path, m.lastWords()))
+			case <-ctx.Done():
+			}
+		}()
+	}
+	for _, m := range p.members() {
+		if err := await(ctx, m.server(), key); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(begin), nil
+}
+
+// execute starts the process.
+func (p *program) execute() error {
 	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer log.Close()
 	client, peer := "http://"+p.client, "http://"+p.peer
-	p.cmd = exec.Command(p.path, "--name", "bench", "--data-dir", p.data(),
+	p.cmd = exec.Command(p.path, "--name", p.node, "--data-dir", p.data(),
 		"--listen-client-urls", client, "--advertise-client-urls", client,
-		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "bench="+peer,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", p.initial,
 		// Enough for what the scenarios write; etcd's own limit is 2 GiB.
 		"--quota-backend-bytes", "8589934592")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// Variables of the caller's own etcd must not change the servers.
 	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ETCD") })
-	begin := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		p.cmd = nil
-		return 0, err
+		return err
 	}
 	p.exited = make(chan struct{})
 	go func(cmd *exec.Cmd, exited chan struct{}) {
 		_ = cmd.Wait()
 		close(exited)
 	}(p.cmd, p.exited)
-	ctx, cancel := context.WithTimeoutCause(ctx, starting, fmt.Errorf("no answer within %s", starting))
-	defer cancel()
-	ctx, died := context.WithCancelCause(ctx)
-	defer died(nil)
-	go func() {
-		select {
-		case <-p.exited:
-			died(fmt.Errorf("%s ended; it said last:\n%s", p.path, p.lastWords()))
-		case <-ctx.Done():
-		}
-	}()
-	if err := await(ctx, p.server(), key); err != nil {
-		return 0, err
-	}
-	return time.Since(begin), nil
+	return nil
 }
 
 // lastWords are the end of the program's log.
@@ -122,32 +156,42 @@ func (p *program) lastWords() string {
 	return strings.Join(lines[max(len(lines)-10, 0):], "\n")
 }
 
-// stop sends a signal and waits until the program has ended, which it returns how
-// long it took. A program that outlives its time is killed.
+// stop sends a signal to all members and waits until they have ended, which it
+// returns how long it took. One that outlives its time is killed.
 func (p *program) stop(signal syscall.Signal) (time.Duration, error) {
-	if p.cmd == nil {
-		return 0, nil
-	}
 	begin := time.Now()
-	err := p.cmd.Process.Signal(signal)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
+	var errs []error
+	for _, m := range p.members() {
+		if m.cmd == nil {
+			continue
+		}
+		if err := m.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			errs = append(errs, err)
+		}
 	}
-	select {
-	case <-p.exited:
-	case <-time.After(stopping):
-		err = fmt.Errorf("%s did not stop within %s", p.path, stopping)
-		_ = p.cmd.Process.Kill()
-		<-p.exited
+	for _, m := range p.members() {
+		if m.cmd == nil {
+			continue
+		}
+		select {
+		case <-m.exited:
+		case <-time.After(stopping - time.Since(begin)):
+			errs = append(errs, fmt.Errorf("%s did not stop within %s", m.path, stopping))
+			_ = m.cmd.Process.Kill()
+			<-m.exited
+		}
+		m.cmd = nil
 	}
-	p.cmd = nil
-	return time.Since(begin), err
+	return time.Since(begin), errors.Join(errs...)
 }
 
-// remove ends the program and deletes its directory.
+// remove ends the program and deletes the directories.
 func (p *program) remove() error {
 	_, err := p.stop(syscall.SIGKILL)
-	return errors.Join(err, os.RemoveAll(p.dir))
+	for _, m := range p.members() {
+		err = errors.Join(err, os.RemoveAll(m.dir))
+	}
+	return err
 }
 
 // disk is what the data directory takes, in bytes of allocated blocks as du counts them.
@@ -176,12 +220,13 @@ func (p *program) disk() (int64, error) {
 // programs are started together and removed together.
 type programs []*program
 
-// launch starts a program for each path, with an empty directory. The names of
+// launch starts a program for each path, with empty directories, as a cluster of so
+// many members. The names of
 // those that have none are made from what they answer.
-func launch(ctx context.Context, dir string, named []Server, paths []string) (programs, error) {
+func launch(ctx context.Context, dir string, named []Server, paths []string, members int) (programs, error) {
 	var all programs
 	for i, path := range paths {
-		p, err := newProgram(named[i].Name, path, dir)
+		p, err := newProgram(named[i].Name, path, dir, members)
 		if err != nil {
 			return nil, errors.Join(err, all.remove())
 		}

@@ -66,7 +66,7 @@ func (p restartPlan) load(ctx context.Context, on *program, rest time.Duration, 
 	if err != nil {
 		return nil, err
 	}
-	full, err := observe(s.PID)
+	full, err := s.observe()
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (p restartPlan) load(ctx context.Context, on *program, rest time.Duration, 
 	if err := settle(ctx, []Server{s}, rest); err != nil {
 		return nil, err
 	}
-	idle, err := observe(s.PID)
+	idle, err := s.observe()
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (p restartPlan) restart(ctx context.Context, on *program, signal syscall.Si
 		return r, err
 	}
 	s := on.server()
-	up, err := observe(s.PID)
+	up, err := s.observe()
 	if err != nil {
 		return r, err
 	}
@@ -117,7 +117,7 @@ func (p restartPlan) restart(ctx context.Context, on *program, signal syscall.Si
 	if err := settle(ctx, []Server{s}, rest); err != nil {
 		return r, err
 	}
-	idle, err := observe(s.PID)
+	idle, err := s.observe()
 	r.Idle = idle.memory()
 	return r, err
 }

@@ -90,7 +90,7 @@ func TestAServerThatForgetsKeysFailsItsRestart(t *testing.T) {
 func TestAProgramThatEndsAtOnceIsQuoted(t *testing.T) {
 	path, dir := asServer(t, "broken")
 	_, err := run(t, append(append([]string{}, restartArgs...), "--dir", dir, "--program", path)...)
-	if err == nil || !strings.Contains(err.Error(), "the disk of bench is upside down") {
+	if err == nil || !strings.Contains(err.Error(), "the disk of bench0 is upside down") {
 		t.Errorf("%v", err)
 	}
 	empty(t, dir)

@@ -23,6 +23,31 @@ type Server struct {
 	Endpoint string `json:"endpoint"`
 	// PID of the server, for its CPU and memory; 0 when unknown.
 	PID int `json:"pid,omitempty"`
+	// Others are the other members of its cluster: connections are spread over all,
+	// CPU and memory are those of all together.
+	Others []Server `json:"others,omitempty"`
+}
+
+// members are all, the server itself first.
+func (s Server) members() []Server { return append([]Server{s}, s.Others...) }
+
+// observe adds up the usage of all members.
+func (s Server) observe() (sum usage, err error) {
+	for _, m := range s.members() {
+		u, err := observe(m.PID)
+		if err != nil {
+			return usage{}, err
+		}
+		sum = sum.plus(u)
+	}
+	return sum, nil
+}
+
+// resetPeak makes the peaks count from now.
+func (s Server) resetPeak() {
+	for _, m := range s.members() {
+		resetPeak(m.PID)
+	}
 }
 
 func (s Server) label() string {
@@ -57,12 +82,13 @@ const reachable = 10 * time.Second
 
 // dial opens n connections in plain text and waits until all stand.
 func dial(ctx context.Context, s Server, n int) (*connections, error) {
-	address, err := s.address()
-	if err != nil {
-		return nil, err
-	}
-	c := &connections{}
-	for range n {
+	c, members := &connections{}, s.members()
+	for i := range n {
+		address, err := members[i%len(members)].address()
+		if err != nil {
+			c.close()
+			return nil, err
+		}
 		conn, err := grpc.NewClient("passthrough:///"+address,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),

@@ -30,6 +30,8 @@ type suite struct {
 type section struct {
 	name, title string
 	asks        []ask
+	// members of each server's cluster; 0 is one.
+	members int
 }
 
 // ask is a row of a section for each number of clients.
@@ -42,12 +44,12 @@ type ask struct {
 }
 
 var sections = []section{
-	{"put", "Put", []ask{{workload: "put", clients: []int{1, 64, 1000}}}},
-	{"get", "Get", []ask{
+	{name: "put", title: "Put", asks: []ask{{workload: "put", clients: []int{1, 64, 1000}}}},
+	{name: "get", title: "Get", asks: []ask{
 		{workload: "get", clients: []int{1, 64, 1000}},
 		{workload: "get-serializable", clients: []int{1, 64, 1000}},
 	}},
-	{"range", "Range and count", []ask{
+	{name: "range", title: "Range and count", asks: []ask{
 		{workload: "range", limit: 500, clients: []int{1, 16}},
 		{workload: "range", limit: 10_000, clients: []int{1, 16}},
 		{workload: "range-limit", limit: 500, clients: []int{1, 16}},
@@ -55,7 +57,12 @@ var sections = []section{
 		{workload: "range-stream", clients: []int{1}, other: "range-all"},
 		{workload: "count", clients: []int{1, 64}},
 	}},
-	{"compare-and-put", "Compare and put", []ask{{workload: "compare-and-put", clients: []int{1, 64}}}},
+	{name: "compare-and-put", title: "Compare and put", asks: []ask{{workload: "compare-and-put", clients: []int{1, 64}}}},
+	{name: "cluster", title: "Three members", members: 3, asks: []ask{
+		{workload: "put", clients: []int{1, 64, 1000}},
+		{workload: "get", clients: []int{1, 64, 1000}},
+		{workload: "get-serializable", clients: []int{64}},
+	}},
 }
 
 // scenarios are the sections that are more than rows of workloads.
@@ -105,12 +112,12 @@ func (s *suite) run(ctx context.Context, out, errs io.Writer) error {
 		}
 	}
 	// Each section has servers of its own: none inherits another's history.
-	fresh := func(name string, f func(programs) (*table, error)) error {
+	fresh := func(name string, members int, f func(programs) (*table, error)) error {
 		if !s.has(name) {
 			return nil
 		}
 		fmt.Fprintf(errs, "%s: %s\n", time.Now().Format(time.TimeOnly), name)
-		all, err := s.launch(ctx)
+		all, err := s.launch(ctx, members)
 		if err != nil {
 			return err
 		}
@@ -121,12 +128,12 @@ func (s *suite) run(ctx context.Context, out, errs io.Writer) error {
 		return t.print(out, format)
 	}
 	for _, part := range sections {
-		if err := fresh(part.name, func(all programs) (*table, error) { return s.rows(ctx, part, all, errs) }); err != nil {
+		if err := fresh(part.name, max(part.members, 1), func(all programs) (*table, error) { return s.rows(ctx, part, all, errs) }); err != nil {
 			return err
 		}
 	}
 	for _, part := range scenarios {
-		if err := fresh(part.name, func(all programs) (*table, error) { return part.run(ctx, s, all, errs) }); err != nil {
+		if err := fresh(part.name, 1, func(all programs) (*table, error) { return part.run(ctx, s, all, errs) }); err != nil {
 			return err
 		}
 	}
@@ -152,7 +159,11 @@ func (s *suite) rows(ctx context.Context, part section, all programs, progress i
 	}
 	o := s.with(1)
 	o.Rate = 0
-	return rowsTable(part.title, o.about(s.turns.rounds), rows), nil
+	about := o.about(s.turns.rounds)
+	if part.members > 1 {
+		about += fmt.Sprintf(" Clients are spread over all %d members; CPU and memory are those of all together.", part.members)
+	}
+	return rowsTable(part.title, about, rows), nil
 }
 
 func (p *restartPlan) addFlags(f *pflag.FlagSet) {
