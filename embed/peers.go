@@ -84,23 +84,8 @@ type transport struct{ s *Server }
 func (t transport) Send(envelopes []host.Envelope) {
 	for i := range envelopes {
 		e := &envelopes[i]
-		if e.Snapshot != nil {
-			t.s.sendChunk(e)
-			continue
-		}
 		t.s.peers.Send(e.To, peer.Lane(e.Lane()), e)
 	}
-}
-
-// chunkPatience is how long a chunk of a snapshot waits for room on its way.
-const chunkPatience = 10 * time.Second
-
-// sendChunk waits for room: one chunk that is lost is the whole snapshot lost. Only
-// the task that reads the chunks sends them, no stage waits.
-func (s *Server) sendChunk(e *host.Envelope) {
-	ctx, cancel := context.WithTimeout(context.Background(), chunkPatience)
-	defer cancel()
-	s.peers.SendWait(ctx, e.To, peer.Snapshots, e)
 }
 
 // connections are what the services know of the peers.

@@ -19,7 +19,7 @@ type applier struct {
 type toApply struct {
 	g       *Group
 	entries []raft.Entry
-	install *received
+	install *incoming
 	freeze  *outgoing
 	flush   bool
 }
@@ -29,6 +29,8 @@ type applyState struct {
 	todo []toApply
 	// term is that of the last entry applied.
 	term id.Term
+	// freezes wait for the end of a flush.
+	freezes []*outgoing
 	flushing
 }
 
@@ -71,6 +73,9 @@ func (a *applier) turn(now env.Instant) (did, more bool, wake env.Instant) {
 		if a.lookDurable(g, now) {
 			did = true
 		}
+		if a.freeze(g) {
+			did = true
+		}
 		more = more || worked
 		wake = min(wake, due, g.apply.wake())
 	}
@@ -93,7 +98,7 @@ func (a *applier) next(g *Group, now env.Instant) {
 	case first.install != nil:
 		a.install(g, first.install)
 	case first.freeze != nil:
-		a.freeze(g, first.freeze)
+		a.beginFreeze(g, first.freeze, now)
 	case first.flush:
 		a.startFlush(g, now)
 	}

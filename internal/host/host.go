@@ -64,6 +64,7 @@ func (l Limits) withDefaults() Limits {
 	pick(&l.RetainBytes, 1<<30)
 	pick(&l.AppendBytes, 1<<20)
 	pick(&l.CacheBytes, 16<<20)
+	pick(&l.ChunkBytes, 256<<10)
 	return l
 }
 
@@ -151,8 +152,13 @@ func (h *Host) stop() {
 		q.g.questions.Add(-1)
 	}
 	for i := range in.reports {
-		if c, ok := in.reports[i].more.(*confCall); ok {
-			results = append(results, ended{c.call.To, Result{Tag: c.call.Tag, Err: ErrStopped}})
+		switch x := in.reports[i].more.(type) {
+		case *confCall:
+			results = append(results, ended{x.call.To, Result{Tag: x.call.Tag, Err: ErrStopped}})
+		case *outgoing:
+			if x.loan != nil {
+				h.trouble(in.reports[i].g, x.loan.end())
+			}
 		}
 	}
 	for _, g := range h.groups {

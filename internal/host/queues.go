@@ -112,10 +112,11 @@ const (
 	reportLoaded
 	// The connections to member are lost.
 	reportUnreachable
-	// more is the *outgoing that a state was frozen for, or whose next chunk was
-	// sent.
+	// more is the *outgoing that a state was frozen for, the *readChunk of one, the
+	// *addedChunk of an incoming one.
 	reportFrozen
-	reportChunk
+	reportRead
+	reportAdded
 	// more is a *confCall.
 	reportChange
 	// There is something to look at: proposals that wait again, or an input that

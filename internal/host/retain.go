@@ -110,9 +110,21 @@ func (p *persister) retain(now env.Instant) (worked bool) {
 	return worked
 }
 
-// keepFrom is the first index that followers may yet want: none that the store
-// holds durably when there is no other member, else the last RetainBytes (rule 8).
+// keepFrom is the first index that followers may yet want: what is retained, and
+// what one that is sent a state will need after it, however much that is. Else a
+// store that takes long to send could never be joined under load.
 func (p *persister) keepFrom(g *Group) id.Index {
+	keep, held := p.retained(g), id.Index(g.held.Load())
+	g.hurried.Store(held != 0 && held < keep)
+	if held != 0 {
+		keep = min(keep, held)
+	}
+	return keep
+}
+
+// retained is where what is kept in any case begins: after what the store holds
+// durably when there is no other member, else with the last RetainBytes (rule 8).
+func (p *persister) retained(g *Group) id.Index {
 	l := &g.log
 	if g.alone.Load() {
 		return l.durable + 1
@@ -182,6 +194,29 @@ func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
 		a.h.mark(persistStage)
 	}
 	return worked
+}
+
+// beginFreeze has the store flushed at its leisure before the state is frozen: what
+// is then left to be flushed, while the applier waits, is little.
+func (a *applier) beginFreeze(g *Group, o *outgoing, now env.Instant) {
+	g.apply.freezes = append(g.apply.freezes, o)
+	a.startFlush(g, now)
+}
+
+// freeze saves the state for the followers that wait for it.
+func (a *applier) freeze(g *Group) (worked bool) {
+	if g.apply.busy || len(g.apply.freezes) == 0 || a.h.failed() {
+		return false
+	}
+	for _, o := range g.apply.freezes {
+		if o.frozen, o.err = g.machine.(Snapshots).Freeze(); o.err == nil {
+			o.loan = &loan{close: o.frozen.Close}
+		}
+		a.h.stepper.inbox.report(report{kind: reportFrozen, g: g, more: o})
+		a.h.mark(stepStage)
+	}
+	g.apply.freezes = nil
+	return true
 }
 
 func (f *flushing) wake() env.Instant {

@@ -241,7 +241,7 @@ func (h *Host) Close() error {
 	var errs []error
 	h.stop()
 	for _, g := range h.groups {
-		errs = append(errs, g.closeOutgoing())
+		errs = append(errs, g.closeTransfers())
 	}
 	if !h.failed() {
 		errs = append(errs, h.flush(func() bool { return false }))

@@ -2,227 +2,168 @@ package host
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
-	"github.com/kvorum/kvorum/internal/invariant"
-	"github.com/kvorum/kvorum/internal/raft"
 )
 
 // A follower that the log can no longer serve is sent the whole state (rule 21):
 //
-//	leader    stepper asks, applier freezes, tasks read and send chunk after chunk,
-//	          stepper paces them and tells raft when the last one has left
-//	follower  stepper gathers the chunks and tells raft, applier loads the state,
-//	          then the persister resets the log, then raft hears of it
+//	leader    stepper asks, applier flushes and freezes, tasks read chunk after chunk,
+//	          stepper sends them, at a pace, as far as the window allows
+//	follower  tasks write the chunks into tables beside the state, stepper sends
+//	          receipts, tells raft when all are there; applier loads the state, then
+//	          the persister resets the log, then raft hears of it
 //
-// Chunks are numbered from 0; a receiver that misses one drops the whole, and the
-// leader learns from the follower's next answer that another is needed.
+// Every transfer has a number of its own within the leader's term, and the chunks
+// are numbered from 0. What is not receipted is sent again, so that a lost chunk or
+// a lost connection costs a pause; a leader or follower that starts anew costs the
+// transfer. The leader's log is kept from the state's index on until the follower
+// has caught up. Neither side holds more than a window of chunks in memory.
 const (
-	chunkBytes = 1 << 20
-	// chunkPause paces a sender to 200 MB/s, so that appends get through beside it.
-	chunkPause = 5 * time.Millisecond
+	// windowChunks may be on their way, or in memory on either side: 2 MB.
+	windowChunks = 8
+	// chunkPause paces all transfers of a member together to 20 MB a second, as
+	// flushes and compactions are that nobody waits for: a chunk takes a processor,
+	// the disk and the network on two members for some milliseconds, and puts shall
+	// not wait behind it. A transfer for which more log has to be kept than the
+	// retention allows does not pause.
+	chunkPause = 12 * time.Millisecond
+	// readShare makes a transfer pause for so many times as long as it took to read a
+	// chunk: it takes at most a fifth of a disk that is slow or busy.
+	readShare = 4
+	// transferPatience is how long a transfer may stand still: a follower may start
+	// anew meanwhile, or the network heal.
+	transferPatience = time.Minute
+	// againPause is how long a follower that could not be sent a state waits for
+	// another: its disk may be full, and a saved state costs this one a flush.
+	againPause = 5 * time.Second
 )
 
-// outgoing is a state on its way to one follower. The stepper owns it, but for the
-// time that the applier or a task has it.
-type outgoing struct {
-	to     id.Member
-	term   id.Term
-	frozen Frozen
-	err    error
-	number int
-	last   bool
-	// due is when the next chunk may be read; Never while somebody has it.
-	due env.Instant
+// loan is something open that stepper or host may give up while a task or the
+// applier has it; whoever has it last closes it.
+type loan struct {
+	close func() error
+
+	mu           sync.Mutex
+	lent, closed bool
 }
 
-// beginSave has the state frozen for a follower.
-func (s *stepper) beginSave(g *Group, to id.Member) {
-	if _, ok := g.machine.(Snapshots); !ok {
-		g.node.SnapshotFailed(to)
+// take lends it out; false if it was given up. It has one borrower at a time.
+func (l *loan) take() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lent = !l.closed
+	return l.lent
+}
+
+// back ends a take.
+func (l *loan) back() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lent = false
+	if l.closed {
+		return l.close()
+	}
+	return nil
+}
+
+// end gives it up.
+func (l *loan) end() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if l.lent {
+		return nil
+	}
+	return l.close()
+}
+
+// giveUp ends a loan, by a task: closing may wait for the disk.
+func (s *stepper) giveUp(g *Group, l *loan) {
+	if l == nil {
 		return
 	}
-	o := &outgoing{to: to, term: g.step.leaderTerm, due: env.Never}
-	g.step.outgoing = append(g.step.outgoing, o)
-	s.h.applier.queue.push(toApply{g: g, freeze: o})
-	s.h.mark(applyStage)
+	h := s.h
+	h.opts.Tasks.Go("close a snapshot", func() (done bool) {
+		h.trouble(g, l.end())
+		return true
+	})
 }
 
-func (a *applier) freeze(g *Group, o *outgoing) {
-	o.frozen, o.err = g.machine.(Snapshots).Freeze()
-	a.h.stepper.inbox.report(report{kind: reportFrozen, g: g, more: o})
-	a.h.mark(stepStage)
-}
-
-// takeOutgoing has a state back that was frozen, or whose next chunk was sent.
-func (s *stepper) takeOutgoing(g *Group, o *outgoing) {
-	switch {
-	case o.err != nil:
-		s.endOutgoing(g, o)
-		g.node.SnapshotFailed(o.to)
-	case o.last:
-		s.endOutgoing(g, o)
-		g.node.SnapshotSent(g.now, o.to, o.frozen.At().Index)
-	case o.number == 0:
-		o.due = g.now
-	default:
-		o.due = g.now.Add(chunkPause)
+// trouble tells of what went wrong and ends nothing.
+func (h *Host) trouble(g *Group, err error) {
+	if told := h.opts.Trouble; told != nil && err != nil {
+		told(g.id, err)
 	}
 }
 
-// endOutgoing forgets a state; the last task that had it has closed it.
-func (s *stepper) endOutgoing(g *Group, o *outgoing) {
-	for i, x := range g.step.outgoing {
-		if x == o {
-			g.step.outgoing = append(g.step.outgoing[:i], g.step.outgoing[i+1:]...)
-			return
+// transfers are the states that a group's stepper sends and receives.
+type transfers struct {
+	outgoing []*outgoing
+	incoming *incoming
+	// received are complete, and offered to raft under their handles, in this turn.
+	received []*incoming
+	// numbered counts what was sent, handles what was received.
+	numbered id.Seq
+	handles  uint64
+	// again says before when a follower is not to be sent another state.
+	again []againAt
+}
+
+type againAt struct {
+	member id.Member
+	at     env.Instant
+}
+
+// turnTransfers sends what is due and drops what nobody waits for any more.
+func (s *stepper) turnTransfers(g *Group) (wake env.Instant) {
+	t := &g.step.transfers
+	keep := t.outgoing[:0]
+	for _, o := range t.outgoing {
+		if s.drive(g, o) {
+			keep = append(keep, o)
+		} else {
+			s.giveUp(g, o.loan)
 		}
 	}
-}
-
-// sendChunks starts the reading of the chunks that are due.
-func (s *stepper) sendChunks(g *Group) {
-	for _, o := range g.step.outgoing {
-		if o.due > g.now {
-			continue
-		}
-		o.due = env.Never
-		at := o.frozen.At()
-		conf := g.confAt(at.Index)
-		e := Envelope{Group: g.id, From: s.h.opts.Member, To: o.to, Snapshot: &SnapshotChunk{
-			At: at, Conf: conf.Conf, ConfIndex: conf.Index, Term: o.term, Number: o.number}}
-		wanted := s.leads(g) && g.step.leaderTerm == o.term
-		s.h.opts.Tasks.Go("send a snapshot", func() (done bool) {
-			s.h.sendChunk(g, o, e, wanted)
-			return true
-		})
+	clear(t.outgoing[len(keep):])
+	t.outgoing = keep
+	s.hold(g)
+	s.dropStale(g)
+	wake = env.Never
+	for _, o := range t.outgoing {
+		wake = min(wake, o.wake(s.paced))
 	}
-}
-
-// sendChunk reads and sends the next chunk; a state that is sent, broken or no
-// longer wanted is closed.
-func (h *Host) sendChunk(g *Group, o *outgoing, e Envelope, wanted bool) {
-	chunk, ok, err := []byte(nil), false, ErrLeaderChanged
-	if wanted {
-		chunk, ok, err = o.frozen.Next(chunkBytes)
-	}
-	if err == nil {
-		e.Snapshot.Bytes, e.Snapshot.Last = chunk, !ok
-		h.opts.Transport.Send([]Envelope{e})
-		o.number++
-	}
-	o.err, o.last = err, err == nil && !ok
-	if o.err != nil || o.last {
-		if closed := o.frozen.Close(); o.err == nil && closed != nil {
-			o.err = closed
-		}
-	}
-	h.stepper.inbox.report(report{kind: reportChunk, g: g, more: o})
-	h.wake(stepStage)
-}
-
-func wakeOutgoing(g *Group) env.Instant {
-	wake := env.Never
-	for _, o := range g.step.outgoing {
-		wake = min(wake, o.due)
+	if t.incoming != nil {
+		wake = min(wake, t.incoming.moved.Add(transferPatience))
 	}
 	return wake
 }
 
-// incoming gathers the chunks of the latest state that a leader sends.
-type incoming struct {
-	from   id.Member
-	term   id.Term
-	at     raft.Position
-	chunks [][]byte
-}
-
-// received is a complete state that raft was told of under its handle.
-type received struct {
-	handle uint64
-	at     raft.Position
-	conf   raft.PlacedConf
-	chunks [][]byte
-}
-
-// takeChunk gathers a chunk, and tells raft when all are there. Chunks that
-// repeat are dropped; after a gap, or for another state, gathering begins anew.
-func (s *stepper) takeChunk(g *Group, from id.Member, c *SnapshotChunk) {
-	in := &g.step.incoming
-	if in.from != from || in.term != c.Term || in.at != c.At || c.Number == 0 {
-		*in = incoming{from: from, term: c.Term, at: c.At}
-	}
-	switch {
-	case c.Number < len(in.chunks):
-		return
-	case c.Number > len(in.chunks):
-		*in = incoming{}
-		return
-	}
-	in.chunks = append(in.chunks, c.Bytes)
-	if !c.Last {
-		return
-	}
-	g.step.snapshots++
-	handle := uint64(g.step.snapshots)
-	// The last one is empty: it says that all others were there.
-	g.step.received = append(g.step.received, received{handle, c.At,
-		raft.PlacedConf{Conf: c.Conf, Index: c.ConfIndex}, in.chunks[:c.Number]})
-	*in = incoming{}
-	g.node.Step(g.now, raft.Message{From: from, To: s.h.opts.Member, Term: c.Term, Body: &raft.Snapshot{
-		At: c.At, Conf: c.Conf, ConfIndex: c.ConfIndex, Handle: handle}})
-}
-
-// install hands a received state to the applier; the log is reset once it is in
-// place.
-func (s *stepper) install(g *Group, in *raft.Snapshot) {
-	for i := range g.step.received {
-		if r := &g.step.received[i]; r.handle == in.Handle {
-			s.h.applier.queue.push(toApply{g: g, install: r})
-			s.h.mark(applyStage)
-			return
+// closeTransfers gives up all transfers; no stage runs any more. What a task has
+// is closed when the task ends.
+func (g *Group) closeTransfers() (err error) {
+	t := &g.step.transfers
+	for _, o := range t.outgoing {
+		if o.loan != nil {
+			err = errors.Join(err, o.loan.end())
 		}
 	}
-	invariant.Check(false, "no snapshot has the handle %d", in.Handle)
-}
-
-// install replaces the state by a received one. Nobody can say what became of the
-// proposals that it may contain (rule 13).
-func (a *applier) install(g *Group, r *received) {
-	snapshots, ok := g.machine.(Snapshots)
-	invariant.Check(ok, "group %d was sent a snapshot that its machine cannot load", g.id)
-	chunks := r.chunks
-	err := snapshots.Load(r.at, r.conf, func() (chunk []byte, ok bool) {
-		if len(chunks) == 0 {
-			return nil, false
-		}
-		chunk, chunks = chunks[0], chunks[1:]
-		return chunk, true
-	})
-	if err != nil {
-		a.h.fail(err)
-		return
-	}
-	g.lastDone.Store(uint64(r.at.Index))
-	g.apply.term = max(g.apply.term, r.at.Term)
-	var count, bytes int
-	a.results, count, bytes = g.pending.jump(a.results, r.at.Term)
-	g.admitted(-count, -bytes)
-	a.results = g.changes.end(a.results, func(x *confCall) (bool, error) { return x.index <= r.at.Index, ErrTimeoutLeader })
-	a.h.persister.queue.push(toPersist{g: g, installed: true})
-	a.h.mark(persistStage)
-	a.visible(g, r.at.Index)
-}
-
-// closeOutgoing gives back the states that no task has any more.
-func (g *Group) closeOutgoing() (err error) {
-	for _, o := range g.step.outgoing {
-		if o.frozen != nil && o.due != env.Never {
-			err = errors.Join(err, o.frozen.Close())
+	todo := append(g.apply.todo, g.h.applier.queue.take()...)
+	for i := range todo {
+		if in := todo[i].install; in != nil {
+			err = errors.Join(err, in.loan.end())
 		}
 	}
-	g.step.outgoing = nil
+	if t.incoming != nil {
+		err = errors.Join(err, t.incoming.loan.end())
+	}
+	*t = transfers{}
 	return err
 }

@@ -14,6 +14,8 @@ type stepper struct {
 	h     *Host
 	inbox inbox
 	now   env.Instant
+	// paced is before when no chunk of a state may be read or sent.
+	paced env.Instant
 	// work are the groups that this turn has touched; they stay locked to its end.
 	work []*Group
 	// more says that another turn would find something although nothing arrived.
@@ -45,13 +47,10 @@ type stepState struct {
 	forwards []forwarded
 	duties   []proposal
 	confs    []raft.PlacedConf
-	// What this replica saves for followers, and what it receives; see
-	// snapshot.go.
-	outgoing  []*outgoing
-	incoming  incoming
-	received  []received
-	snapshots id.Seq
-	wake      env.Instant
+	// commit is at most the node's.
+	commit id.Index
+	transfers
+	wake env.Instant
 }
 
 // Turn implements env.Turner.
@@ -167,8 +166,12 @@ func (s *stepper) takeReport(r *report) {
 	case reportLoaded:
 		l := r.more.(*loadedEntries)
 		node.Loaded(g.now, l.load, l.entries)
-	case reportFrozen, reportChunk:
-		s.takeOutgoing(g, r.more.(*outgoing))
+	case reportFrozen:
+		s.takeFrozen(g, r.more.(*outgoing))
+	case reportRead:
+		s.takeRead(g, r.more.(*readChunk))
+	case reportAdded:
+		s.takeAdded(g, r.more.(*addedChunk))
 	case reportChange:
 		s.proposeConf(g, r.more.(*confCall))
 	case reportLook:
@@ -198,6 +201,9 @@ func (s *stepper) takeEnvelope(e *Envelope) {
 	case e.Snapshot != nil:
 		s.touch(g)
 		s.takeChunk(g, e.From, e.Snapshot)
+	case e.Receipt != nil:
+		s.touch(g)
+		s.takeReceipt(g, e.From, e.Receipt)
 	}
 }
 
@@ -212,8 +218,9 @@ func (s *stepper) stepGroup(g *Group) {
 	s.propose(g)
 	s.askReads(g)
 	s.drain(g)
-	s.sendChunks(g)
-	g.step.wake = min(g.node.Wake(), g.pending.wake(), g.reads.wake(), g.changes.wake(), wakeOutgoing(g))
+	wake := s.turnTransfers(g)
+	s.drain(g)
+	g.step.wake = min(g.node.Wake(), g.pending.wake(), g.reads.wake(), g.changes.wake(), wake)
 }
 
 // drain takes a node's Outputs to where they belong.
@@ -224,6 +231,7 @@ func (s *stepper) drain(g *Group) {
 			break
 		}
 		g.term.Store(uint64(out.Hard.Term))
+		g.step.commit = out.Hard.Commit
 		for _, e := range out.Events {
 			s.note(g, e)
 		}
@@ -250,7 +258,7 @@ func (s *stepper) drain(g *Group) {
 			s.beginSave(g, to)
 		}
 	}
-	g.step.received = nil // what no Output has asked for never will be
+	s.dropReceived(g)
 }
 
 // persist hands what must be on stable storage to the persister.

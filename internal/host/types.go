@@ -34,12 +34,16 @@ type Machine interface {
 // Snapshots is the part of a Machine that saves and loads whole states; it is
 // asked for by a type assertion once a follower needs one.
 type Snapshots interface {
-	// Freeze takes a frozen copy of the state in the applier's turn.
+	// Freeze takes a frozen copy of the state in the applier's turn. It flushes
+	// what is not durable, and waits.
 	Freeze() (Frozen, error)
-	// Load replaces the state by a received snapshot and its mark, in one atomic,
-	// durable step. next yields the chunks in order. conf is the configuration in
-	// effect at the mark: it is kept with the mark, for Loaded.
-	Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error
+	// Receive begins to take in a snapshot at a position, on disk beside the state.
+	// conf is the configuration in effect there: it is kept with the mark, for
+	// Loaded. It does not wait, and any stage or task may call it.
+	Receive(at raft.Position, conf raft.PlacedConf) Receiving
+	// Load replaces the state by a snapshot that was taken in to its last chunk, and
+	// its mark, in one atomic, durable step.
+	Load(from Receiving) error
 	// Loaded says whether the mark is that of a loaded snapshot: nothing was applied
 	// since. It is as durable as the mark, and so is the configuration that came
 	// with it: a crash may come before the log has heard of either.
@@ -54,6 +58,16 @@ type Frozen = interface {
 	Close() error
 }
 
+// Receiving is a snapshot on its way into the state, taken in elsewhere than in a
+// turn, by one goroutine at a time.
+type Receiving = interface {
+	// Add takes the next chunk. After an error the snapshot can only be closed; the
+	// state is as it was.
+	Add(chunk []byte) error
+	// Close gives up what was not loaded.
+	Close() error
+}
+
 // Envelope is what travels between hosts: a message of raft, or of the hosts
 // themselves. Exactly one of the pointers is set.
 type Envelope struct {
@@ -63,6 +77,7 @@ type Envelope struct {
 	Forward  *Forward
 	Refuse   *Refuse
 	Snapshot *SnapshotChunk
+	Receipt  *Receipt
 }
 
 // Forward carries proposals to the leader of Term, stamped with their origin.
@@ -79,16 +94,39 @@ type Refuse struct {
 	Seqs []id.Seq
 }
 
-// SnapshotChunk is a piece of a state at a position (rule 21).
+// SnapshotChunk is a piece of a state at a position (rule 21). Seq numbers what the
+// leader sends in Term, Number the chunks of it, from 0; the last one is empty.
 type SnapshotChunk struct {
 	At        raft.Position
 	Conf      raft.Conf
 	ConfIndex id.Index
 	Term      id.Term
+	Seq       id.Seq
 	Number    int
 	Last      bool
 	Bytes     []byte
 }
+
+// Receipt answers a chunk of transfer Seq of Term.
+type Receipt struct {
+	Term id.Term
+	Seq  id.Seq
+	// Next: all chunks before it are taken in.
+	Next    int
+	Verdict Verdict
+}
+
+// Verdict is what a receiver says of a transfer.
+type Verdict uint8
+
+// The verdicts. Unknown says that nothing of the transfer is here, so that it must
+// begin with its first chunk; Refused that it cannot be taken in now.
+const (
+	ReceiptTaken Verdict = iota
+	ReceiptUnknown
+	ReceiptRefused
+	verdicts
+)
 
 // Transport carries envelopes to other members. Send never waits; what cannot be
 // sent is lost. Any stage may call it at any time; the slice is the transport's
@@ -152,6 +190,10 @@ type Options struct {
 	// Events, when set, is told what happened in the groups: for logs and
 	// metrics. It is called in the stepper's turn and must not wait.
 	Events func(id.Group, raft.Event)
+	// Trouble, when set, is told what went wrong and ends nothing: a snapshot that
+	// could not be sent or taken in will be tried again. Any goroutine may call it; it
+	// must not wait.
+	Trouble func(id.Group, error)
 	// Replaying, when set, is told by Open how far the replay of a log has come:
 	// after every slice of about 1 MB, up to the last committed index.
 	Replaying func(group id.Group, at, last id.Index)
@@ -172,6 +214,9 @@ type Limits struct {
 	// AppendBytes cut one message of entries to a follower (1 MB); one entry
 	// always fits.
 	AppendBytes int
+	// ChunkBytes cut a state that is sent to a follower (256 KB): what a chunk costs is
+	// a slice of work on both sides, and answers wait behind it.
+	ChunkBytes int
 	// CacheBytes of entries stay in memory for followers (16 MB).
 	CacheBytes int
 }

@@ -25,7 +25,8 @@ import (
 //	2 forward   term, number of commands, each as bytes
 //	3 refuse    term, 8 bytes boot, number of sequences, sequences
 //	4 snapshot  position, configuration as bytes (raft.EncodeConf), its index,
-//	            term, number, last (0 or 1), the chunk to the end
+//	            term, sequence, number, last (0 or 1), the chunk to the end
+//	5 receipt   term, sequence, next, 1 byte verdict (0 taken, 1 unknown, 2 refused)
 //
 // The sums of entries are carried as they are; whoever stores or applies an entry
 // checks them (rule 3).
@@ -36,6 +37,7 @@ const (
 	kindForward
 	kindRefuse
 	kindSnapshot
+	kindReceipt
 )
 
 // ErrBadEnvelope is what DecodeEnvelope refuses with.
@@ -97,6 +99,8 @@ func AppendEnvelope(buf []byte, e *Envelope) []byte {
 		kind = kindRefuse
 	case e.Snapshot != nil:
 		kind = kindSnapshot
+	case e.Receipt != nil:
+		kind = kindReceipt
 	default:
 		invariant.Check(false, "an envelope to %v holds nothing", e.To)
 	}
@@ -111,6 +115,8 @@ func AppendEnvelope(buf []byte, e *Envelope) []byte {
 		return appendForward(buf, e.Forward)
 	case kindRefuse:
 		return appendRefuse(buf, e.Refuse)
+	case kindReceipt:
+		return appendReceipt(buf, e.Receipt)
 	}
 	return appendChunk(buf, e.Snapshot)
 }
@@ -142,12 +148,21 @@ func appendChunk(buf []byte, c *SnapshotChunk) []byte {
 	buf = append(binary.AppendUvarint(buf, uint64(len(conf))), conf...)
 	buf = binary.AppendUvarint(buf, uint64(c.ConfIndex))
 	buf = binary.AppendUvarint(buf, uint64(c.Term))
+	buf = binary.AppendUvarint(buf, uint64(c.Seq))
 	buf = binary.AppendUvarint(buf, uint64(c.Number))
 	last := byte(0)
 	if c.Last {
 		last = 1
 	}
 	return append(append(buf, last), c.Bytes...)
+}
+
+func appendReceipt(buf []byte, r *Receipt) []byte {
+	invariant.Check(r.Next >= 0, "a receipt for %d chunks", r.Next)
+	buf = binary.AppendUvarint(buf, uint64(r.Term))
+	buf = binary.AppendUvarint(buf, uint64(r.Seq))
+	buf = binary.AppendUvarint(buf, uint64(r.Next))
+	return append(buf, byte(r.Verdict))
 }
 
 // DecodeEnvelope reads what AppendEnvelope wrote; nothing may follow it, and every
@@ -172,6 +187,8 @@ func DecodeEnvelope(data []byte) (Envelope, error) {
 		e.Refuse = r.refuse()
 	case kindSnapshot:
 		e.Snapshot = r.chunk()
+	case kindReceipt:
+		e.Receipt = r.receipt()
 	default:
 		r.bad = true
 	}
@@ -213,7 +230,7 @@ func (r *wireReader) refuse() *Refuse {
 func (r *wireReader) chunk() *SnapshotChunk {
 	c := &SnapshotChunk{At: raft.Position{Index: id.Index(r.uvarint()), Term: id.Term(r.uvarint())}}
 	conf, err := raft.DecodeConf(r.take(r.uvarint()))
-	c.Conf, c.ConfIndex, c.Term = conf, id.Index(r.uvarint()), id.Term(r.uvarint())
+	c.Conf, c.ConfIndex, c.Term, c.Seq = conf, id.Index(r.uvarint()), id.Term(r.uvarint()), id.Seq(r.uvarint())
 	number, last := r.uvarint(), r.byte()
 	c.Number, c.Last = int(number), last == 1
 	r.bad = r.bad || err != nil || number > math.MaxInt || last > 1
@@ -221,6 +238,14 @@ func (r *wireReader) chunk() *SnapshotChunk {
 		c.Bytes = r.take(uint64(len(r.rest)))
 	}
 	return c
+}
+
+func (r *wireReader) receipt() *Receipt {
+	f := &Receipt{Term: id.Term(r.uvarint()), Seq: id.Seq(r.uvarint())}
+	next, verdict := r.uvarint(), Verdict(r.byte())
+	f.Next, f.Verdict = int(next), verdict
+	r.bad = r.bad || next > math.MaxInt || verdict >= verdicts
+	return f
 }
 
 // count reads how many values follow, each of at least one byte.

@@ -40,9 +40,11 @@ func travellers() []struct {
 		{"empty forward", AppendLane, Envelope{Group: 1, From: 2, To: 3, Forward: &Forward{Term: 9}}},
 		{"refuse", ControlLane, Envelope{Group: 1, From: 2, To: 3, Refuse: &Refuse{Term: 9, Boot: 1 << 63, Seqs: []id.Seq{1, 1 << 40}}}},
 		{"chunk", SnapshotLane, Envelope{Group: 1, From: 2, To: 3, Snapshot: &SnapshotChunk{At: raft.Position{Index: 9, Term: 3},
-			Conf: raft.Conf{Voters: []id.Member{1, 2}}, ConfIndex: 4, Term: 5, Number: 6, Bytes: []byte("chunk")}}},
+			Conf: raft.Conf{Voters: []id.Member{1, 2}}, ConfIndex: 4, Term: 5, Seq: 300, Number: 6, Bytes: []byte("chunk")}}},
 		{"last chunk", SnapshotLane, Envelope{Group: 1, From: 2, To: 3, Snapshot: &SnapshotChunk{At: raft.Position{Index: 9, Term: 3},
-			Conf: raft.Conf{Voters: []id.Member{1, 2}}, ConfIndex: 4, Term: 5, Number: 7, Last: true}}},
+			Conf: raft.Conf{Voters: []id.Member{1, 2}}, ConfIndex: 4, Term: 5, Seq: 300, Number: 7, Last: true}}},
+		{"receipt", ControlLane, Envelope{Group: 1, From: 2, To: 3, Receipt: &Receipt{Term: 5, Seq: 300, Next: 1000}}},
+		{"refusal of a snapshot", ControlLane, Envelope{Group: 1, From: 2, To: 3, Receipt: &Receipt{Term: 5, Seq: 300, Verdict: ReceiptRefused}}},
 	}
 }
 

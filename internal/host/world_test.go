@@ -27,6 +27,7 @@ type world struct {
 	limits  Limits
 	noSaves bool // machines cannot save and load their state
 	onSend  func(e *Envelope) (lost bool)
+	onAdd   func(*receivedRegister) error
 
 	// The network: per mille lost and doubled, the longest delay, who is cut off.
 	drop, double int64
@@ -73,6 +74,9 @@ type member struct {
 	ready   [stages]bool
 	wake    [stages]env.Instant
 	openErr error
+	// What this run has saved and received.
+	frozen    []*frozenRegister
+	receiving []*receivedRegister
 }
 
 // savedState is what of a state survives a crash.
@@ -150,6 +154,7 @@ func (m *member) up() bool { return m.proc != nil }
 func (m *member) crash(c simenv.Crash) {
 	m.machine.Crash(c)
 	m.proc, m.host, m.group = nil, nil, nil
+	m.frozen, m.receiving = nil, nil
 }
 
 // Send implements Transport.
@@ -544,7 +549,8 @@ func (w *world) noteEntry(m *member, e raft.Entry) (first bool) {
 type savingRegister struct{ *register }
 
 func (r savingRegister) Freeze() (Frozen, error) {
-	f := &frozenRegister{at: r.mark}
+	f := &frozenRegister{m: r.m, at: r.mark}
+	r.m.frozen = append(r.m.frozen, f)
 	for _, k := range slices.Sorted(maps.Keys(r.data)) {
 		f.rows = append(f.rows, k+"="+r.data[k])
 	}
@@ -553,32 +559,82 @@ func (r savingRegister) Freeze() (Frozen, error) {
 
 func (r savingRegister) Loaded() (raft.PlacedConf, bool) { return r.conf, r.loaded }
 
-func (r savingRegister) Load(at raft.Position, conf raft.PlacedConf, next func() ([]byte, bool)) error {
-	r.mark, r.data, r.flushed = at, map[string]string{}, nil
+func (r savingRegister) Receive(at raft.Position, conf raft.PlacedConf) Receiving {
+	in := &receivedRegister{m: r.m, at: at, conf: conf, data: map[string]string{}}
+	r.m.receiving = append(r.m.receiving, in)
+	return in
+}
+
+func (r savingRegister) Load(from Receiving) error {
+	in := from.(*receivedRegister)
+	if in.closed {
+		r.m.w.t.Errorf("member %v loads a snapshot that was given up", r.m.id)
+	}
+	r.mark, r.data, r.flushed = in.at, maps.Clone(in.data), nil
 	r.loads++
-	r.loaded, r.conf = true, conf
-	for {
-		chunk, ok := next()
-		if !ok {
-			break
-		}
-		if k, v, found := strings.Cut(string(chunk), "="); found {
-			r.data[k] = v
+	r.loaded, r.conf = true, in.conf
+	r.m.saved = savedState{in.at, maps.Clone(r.data), true, in.conf}
+	return nil
+}
+
+// receivedRegister takes rows in until it is closed.
+type receivedRegister struct {
+	m      *member
+	at     raft.Position
+	conf   raft.PlacedConf
+	data   map[string]string
+	added  int
+	closed bool
+}
+
+func (r *receivedRegister) Add(chunk []byte) error {
+	if r.closed {
+		r.m.w.t.Errorf("member %v adds to a snapshot that was given up", r.m.id)
+	}
+	if fails := r.m.w.onAdd; fails != nil {
+		if err := fails(r); err != nil {
+			return err
 		}
 	}
-	r.m.saved = savedState{at, maps.Clone(r.data), true, conf}
+	k, v, found := strings.Cut(string(chunk), "=")
+	if !found {
+		return fmt.Errorf("not a row: %q", chunk)
+	}
+	r.data[k] = v
+	r.added++
+	return nil
+}
+
+func (r *receivedRegister) Close() error {
+	if r.closed {
+		r.m.w.t.Errorf("member %v closes a snapshot twice", r.m.id)
+	}
+	r.closed = true
 	return nil
 }
 
 // frozenRegister yields one row a chunk, and an empty last one.
 type frozenRegister struct {
-	at   raft.Position
-	rows []string
+	m      *member
+	at     raft.Position
+	rows   []string
+	closed bool
 }
 
 func (f *frozenRegister) At() raft.Position { return f.at }
-func (f *frozenRegister) Close() error      { return nil }
+
+func (f *frozenRegister) Close() error {
+	if f.closed {
+		f.m.w.t.Errorf("member %v closes a saved state twice", f.m.id)
+	}
+	f.closed = true
+	return nil
+}
+
 func (f *frozenRegister) Next(int) ([]byte, bool, error) {
+	if f.closed {
+		f.m.w.t.Errorf("member %v reads a saved state that was given up", f.m.id)
+	}
 	if len(f.rows) == 0 {
 		return nil, false, nil
 	}

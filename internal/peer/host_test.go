@@ -19,7 +19,8 @@ func TestEnvelopesTravel(t *testing.T) {
 	sent := []host.Envelope{
 		{Group: 1, From: 1, To: 2, Raft: &raft.Message{From: 1, To: 2, Term: 3, Body: &raft.Heartbeat{Commit: 4, Round: 5}}},
 		{Group: 1, From: 1, To: 2, Forward: &host.Forward{Term: 3, Commands: [][]byte{[]byte("command")}}},
-		{Group: 1, From: 1, To: 2, Snapshot: &host.SnapshotChunk{Term: 3, Number: 4, Last: true}},
+		{Group: 1, From: 1, To: 2, Snapshot: &host.SnapshotChunk{Term: 3, Seq: 1, Number: 4, Last: true}},
+		{Group: 1, From: 1, To: 2, Receipt: &host.Receipt{Term: 3, Seq: 1, Next: 4}},
 	}
 	for i := range sent {
 		e := &sent[i]

@@ -189,19 +189,10 @@ type lane struct {
 	// bytes are those of queue and of what the writer has taken and not yet written.
 	bytes         int
 	sent, dropped uint64
-	// space, when somebody waits for it, is closed when there may be some.
-	space chan struct{}
 }
 
 // send queues a frame, or drops it.
 func (l *lane) send(it item) bool {
-	ok, _ := l.offer(it, false)
-	return ok
-}
-
-// offer queues a frame if it fits. If it does not, one who is patient is told what
-// to wait for before another attempt; nil is that nothing is worth waiting for.
-func (l *lane) offer(it item, patient bool) (ok bool, space <-chan struct{}) {
 	l.mu.Lock()
 	limit := 0
 	switch l.state {
@@ -211,17 +202,10 @@ func (l *lane) offer(it item, patient bool) (ok bool, space <-chan struct{}) {
 		limit = min(keptWhileTrying, l.limit)
 	}
 	fits := l.bytes+it.size <= limit || l.bytes == 0 && l.state == up
-	if !fits && patient && l.state != down {
-		if l.space == nil {
-			l.space = make(chan struct{})
-		}
-		defer l.mu.Unlock()
-		return false, l.space
-	}
 	if !fits || it.only != nil && it.only != l.conn {
 		l.dropped++
 		l.mu.Unlock()
-		return false, nil
+		return false
 	}
 	l.bytes += it.size
 	l.queue = append(l.queue, it)
@@ -230,15 +214,7 @@ func (l *lane) offer(it item, patient bool) (ok bool, space <-chan struct{}) {
 	if first {
 		l.knock(l.wake)
 	}
-	return true, nil
-}
-
-// spaced lets those try again who wait for space; l.mu is held.
-func (l *lane) spaced() {
-	if l.space != nil {
-		close(l.space)
-		l.space = nil
-	}
+	return true
 }
 
 func (l *lane) room() int {
@@ -274,7 +250,6 @@ func (l *lane) wrote(messages uint64, bytes int) {
 	l.mu.Lock()
 	l.bytes -= bytes
 	l.sent += messages
-	l.spaced()
 	l.mu.Unlock()
 }
 
@@ -283,7 +258,6 @@ func (l *lane) set(state laneState, c *outConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state, l.conn = state, c
-	l.spaced()
 	if state != up {
 		l.dropped += uint64(len(l.queue))
 		l.queue, l.spare, l.bytes = nil, nil, 0

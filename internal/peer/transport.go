@@ -235,28 +235,6 @@ func (t *Transport) Send(to id.Member, lane Lane, m Message) bool {
 	return p != nil && p.lanes[lane].send(item{kind: frameMessage, message: m, size: m.Size()})
 }
 
-// SendWait is Send for what must not be lost for want of room, as the chunks of a
-// snapshot: it waits while the lane's queue is full, but not for a connection once
-// an attempt has failed. False says that the message was not queued.
-func (t *Transport) SendWait(ctx context.Context, to id.Member, lane Lane, m Message) bool {
-	it := item{kind: frameMessage, message: m, size: m.Size()}
-	for {
-		p := t.peer(to)
-		if p == nil {
-			return false
-		}
-		ok, space := p.lanes[lane].offer(it, true)
-		if ok || space == nil {
-			return ok
-		}
-		select {
-		case <-space:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
 // Room is how many bytes may still be queued for a member on a lane; 0 when it is
 // not connected.
 func (t *Transport) Room(to id.Member, lane Lane) int {

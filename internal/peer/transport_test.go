@@ -2,7 +2,6 @@ package peer
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -300,48 +299,6 @@ func TestAStuffedLaneDelaysNoHeartbeat(t *testing.T) {
 			last = n
 		}
 	}
-}
-
-// TestChunksWaitForRoom: far more than the queue holds, over a slow link, and all
-// of it arrives; who waits is let go when the member is gone or its own time is up.
-func TestChunksWaitForRoom(t *testing.T) {
-	a, b, _, toB := pair(t, func(o *Options) { o.Limits.SnapshotBytes = 1 << 20 })
-	toB.delay.Store(int64(time.Millisecond)) // for every 32 KB
-	const count, size = 40, 512 << 10
-	go func() {
-		for i := range count {
-			if !a.SendWait(context.WithoutCancel(t.Context()), 2, Snapshots, blob{uint64(i), size}) {
-				t.Error("a chunk was not taken")
-			}
-		}
-	}()
-	for i := range count {
-		if g := receive(t, "a chunk", b.inbox); numberOf(g.data) != uint64(i) || len(g.data) != size {
-			t.Fatalf("%d instead of %d", numberOf(g.data), i)
-		}
-	}
-	if s := a.Peers()[0]; s.Dropped[Snapshots] > 0 {
-		t.Errorf("%+v", s)
-	}
-	toB.hole()
-	ctx, cancel := context.WithCancel(t.Context())
-	let := make(chan bool)
-	waiter := func(ctx context.Context) {
-		for a.SendWait(ctx, 2, Snapshots, blob{length: size}) {
-		}
-		let <- true
-	}
-	go waiter(ctx)
-	await(t, "the queue to be full", func() bool { return a.Peers()[0].Queued[Snapshots]+size > 1<<20 })
-	cancel()
-	receive(t, "the one whose time is up to be let go", let)
-	go waiter(context.WithoutCancel(t.Context()))
-	b.Close()
-	b.http.Close()
-	toB.l.Close()
-	toB.cut()
-	toB.pass()
-	receive(t, "the one who waits for somebody who is gone to be let go", let)
 }
 
 // TestSomebodyWhoReadsNothing: Send goes on, and the connection is given up.

@@ -46,6 +46,20 @@ func (n *Node) Loaded(now env.Instant, load Load, entries []Entry) {
 	f.Pipelined(entries[len(entries)-1].Index, bytes)
 }
 
+// Follows looks at a follower of this leader: the last index that it is known to
+// have, and whether it waits for a snapshot. ok is false if there is none, and when
+// this node does not lead.
+func (n *Node) Follows(member id.Member) (match id.Index, snapshot, ok bool) {
+	if n.role != Leader {
+		return 0, false, false
+	}
+	f := n.follower(member)
+	if f == nil {
+		return 0, false, false
+	}
+	return f.Match(), f.State() == progress.Snapshot, true
+}
+
 // SnapshotSent says that a follower in Saves was sent a snapshot at a position;
 // SnapshotFailed that it was not and may ask again.
 func (n *Node) SnapshotSent(now env.Instant, to id.Member, at id.Index) {

@@ -150,7 +150,11 @@ func (n *network) deliver() {
 		chunk := *e.Snapshot
 		chunk.Bytes = slices.Clone(chunk.Bytes)
 		e.Snapshot = &chunk
-		n.w.trace.tell(n.w.env.Now(), "%v <- %v  snapshot at %v, chunk %d", d.to, d.from, chunk.At, chunk.Number)
+		n.w.trace.tell(n.w.env.Now(), "%v <- %v  snapshot %d at %v, chunk %d", d.to, d.from, chunk.Seq, chunk.At, chunk.Number)
+	case e.Receipt != nil:
+		receipt := *e.Receipt
+		e.Receipt = &receipt
+		n.w.trace.tell(n.w.env.Now(), "%v <- %v  receipt for %d chunks of snapshot %d, verdict %d", d.to, d.from, receipt.Next, receipt.Seq, receipt.Verdict)
 	}
 	d.to.guard(func() { d.to.host.Deliver([]host.Envelope{e}) })
 	d.to.wake()

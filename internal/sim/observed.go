@@ -95,12 +95,25 @@ func (o *observed) Freeze() (host.Frozen, error) {
 	return frozen, nil
 }
 
+// receiving is a snapshot on its way, with what the ledger asks of it.
+type receiving struct {
+	host.Receiving
+	at   raft.Position
+	conf raft.PlacedConf
+}
+
+// Receive implements host.Snapshots.
+func (o *observed) Receive(at raft.Position, conf raft.PlacedConf) host.Receiving {
+	return &receiving{o.Machine.Receive(at, conf), at, conf}
+}
+
 // Load implements host.Snapshots.
-func (o *observed) Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error {
-	if err := o.Machine.Load(at, conf, next); err != nil {
+func (o *observed) Load(from host.Receiving) error {
+	in := from.(*receiving)
+	if err := o.Machine.Load(in.Receiving); err != nil {
 		return err
 	}
-	r, w := o.r, o.r.w
+	r, w, at, conf := o.r, o.r.w, in.at, in.conf
 	w.trace.tell(w.env.Now(), "%v loads a snapshot at %v", r, at)
 	w.trace.mark(markSnapshot)
 	w.faults.loaded(r)

@@ -144,9 +144,10 @@ func (r *replica) open() error {
 		Election:  s.election, Heartbeat: s.heartbeat,
 		Limits: host.Limits{
 			BatchBytes: s.batchBytes, FlushBytes: s.flushBytes, RetainBytes: s.retainBytes,
-			CacheBytes: s.cacheBytes, AppendBytes: s.appendBytes, WaitingCommands: s.waitingCommands,
+			CacheBytes: s.cacheBytes, AppendBytes: s.appendBytes, ChunkBytes: s.appendBytes, WaitingCommands: s.waitingCommands,
 		},
-		Events: r.event,
+		Events:  r.event,
+		Trouble: func(_ id.Group, err error) { r.w.trace.tell(r.w.env.Now(), "%v: trouble: %v", r, err) },
 	})
 	// One that joins waits for a leader to tell it; one that was here before finds
 	// its own in the log.

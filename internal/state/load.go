@@ -1,40 +1,143 @@
 package state
 
 import (
+	"fmt"
+
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
-// Load replaces the state by a received snapshot and its mark, in one atomic and
-// durable step; next yields the chunks that Frozen.Next made, in order. conf is
-// the configuration in effect at the mark, kept with it for Loaded. A
-// snapshot that is not whole is refused and leaves everything as it was. Readers
-// of older views get mvcc.ErrReplaced. Errors: ErrDamagedSnapshot,
-// engine.ErrFailed, *mvcc.DamageError.
-//
-// All chunks are held in memory: the engine cannot give up an installation that
-// it has begun, so every chunk must be known to be good before the first row.
-func (m *Machine) Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error {
+// Receiving is a snapshot that is taken in chunk by chunk. It is the host's
+// interface of that name; an alias, since neither package imports the other.
+type Receiving = interface {
+	// Add takes the next chunk that Frozen.Next made. Errors: ErrDamagedSnapshot, the
+	// file system's; the snapshot can then only be closed.
+	Add(chunk []byte) error
+	// Close gives up what was not loaded and removes it.
+	Close() error
+}
+
+// receiving writes the rows of a snapshot into tables as they come, so that
+// neither memory nor the time that Load takes grows with the state. Every chunk is
+// checked before a row of it is used; whether all of them came, Load asks.
+type receiving struct {
+	group         id.Group
+	at            raft.Position
+	markKey, mark []byte
+	into          engine.Installation
+
+	chunks        int
+	last          []byte // the last row's key; nil before the first
+	marked, ended bool
+	failed        error
+}
+
+// Receive begins to take in a snapshot at a position, on disk beside the state.
+// conf is the configuration in effect there, kept with the mark for Loaded. Any
+// goroutine may call it, and the methods of what it returns, one at a time.
+func (m *Machine) Receive(at raft.Position, conf raft.PlacedConf) Receiving {
+	return &receiving{group: m.group, at: at, markKey: m.markKey, mark: appendMark(nil, at, &conf),
+		into: m.db.Prepare(keys.AppendGroupStart(nil, m.group), keys.AppendGroupEnd(nil, m.group))}
+}
+
+// Add implements Receiving.
+func (r *receiving) Add(encoded []byte) error {
+	if r.failed == nil {
+		r.failed = r.add(encoded)
+	}
+	return r.failed
+}
+
+func (r *receiving) add(encoded []byte) error {
+	c, err := decodeChunk(encoded)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.group != r.group || c.at != r.at:
+		return damagedSnapshot("chunk of group %d at %v, wanted group %d at %v", c.group, c.at, r.group, r.at)
+	case int(c.number) != r.chunks || r.ended:
+		return damagedSnapshot("chunk %d in the place of %d", c.number, r.chunks)
+	}
+	for _, row := range c.rows {
+		value, err := r.check(row)
+		if err != nil {
+			return err
+		}
+		if err := r.into.Add(row.key, value); err != nil {
+			return fmt.Errorf("state: receiving a snapshot: %w", err)
+		}
+	}
+	r.chunks++
+	r.ended = c.last
+	return nil
+}
+
+// check returns the value that a row is to have: the mark's says that a snapshot
+// brought it.
+func (r *receiving) check(row row) (value []byte, err error) {
+	if g, ok := keys.GroupOf(row.key); !ok || g != r.group || keys.KindOf(row.key) == keys.Other {
+		return nil, damagedSnapshot("row %x", row.key)
+	}
+	if r.last != nil && keys.Compare(r.last, row.key) >= 0 {
+		return nil, damagedSnapshot("row %v out of order", keys.Text(row.key))
+	}
+	r.last = append(r.last[:0], row.key...)
+	if !keys.Equal(row.key, r.markKey) {
+		return row.value, nil
+	}
+	if mark, _, err := decodeMark(row.value); err != nil || mark != r.at {
+		return nil, damagedSnapshot("its mark is not %v", r.at)
+	}
+	r.marked = true
+	return r.mark, nil
+}
+
+// whole says what is missing of a snapshot.
+func (r *receiving) whole() error {
+	switch {
+	case r.failed != nil:
+		return r.failed
+	case !r.ended:
+		return damagedSnapshot("only %d chunks", r.chunks)
+	case !r.marked && r.at != (raft.Position{}):
+		return damagedSnapshot("no mark inside")
+	}
+	return nil
+}
+
+// Close implements Receiving.
+func (r *receiving) Close() error {
+	r.failed = damagedSnapshot("it was given up")
+	return r.into.Close()
+}
+
+// Load replaces the state by a snapshot that Receive began, and its mark, in one
+// atomic and durable step. One that is not whole is refused and leaves everything
+// as it was. Readers of older views get mvcc.ErrReplaced. The caller closes from
+// in any case. Errors: ErrDamagedSnapshot, engine.ErrFailed, *mvcc.DamageError.
+func (m *Machine) Load(from Receiving) error {
 	if m.failed != nil {
 		return m.failed
 	}
-	chunks, err := gather(m.group, at, m.markKey, next)
-	if err != nil {
+	r, ok := from.(*receiving)
+	invariant.Check(ok && r.group == m.group, "a snapshot that another machine received")
+	if err := r.whole(); err != nil {
 		return err
 	}
 	m.loads++
 	m.close()
-	low, high := keys.AppendGroupStart(nil, m.group), keys.AppendGroupEnd(nil, m.group)
-	if err := m.db.Install(low, high, rowsOf(chunks, m.markKey, appendMark(nil, at, &conf))); err != nil {
-		m.failed = err
-		return err
+	err := r.into.Commit()
+	if err == nil {
+		err = m.store.Reload()
 	}
-	if err := m.store.Reload(); err != nil {
-		m.failed = err
-		return err
+	if err == nil {
+		err = m.reload()
 	}
-	if err := m.reload(); err != nil {
+	if err != nil {
 		m.failed = err
 		return err
 	}
@@ -48,71 +151,4 @@ func (m *Machine) close() {
 	v := *m.view.Load()
 	v.horizon.Loads = m.loads
 	m.view.Store(&v)
-}
-
-// gather reads all chunks of a snapshot and checks that they are one: complete,
-// in order, of this group and position, and with that mark inside.
-func gather(group id.Group, at raft.Position, markKey []byte, next func() ([]byte, bool)) ([]*chunk, error) {
-	var chunks []*chunk
-	var before []byte
-	marked := false
-	for {
-		encoded, ok := next()
-		if !ok {
-			break
-		}
-		c, err := decodeChunk(encoded)
-		if err != nil {
-			return nil, err
-		}
-		switch n := len(chunks); {
-		case c.group != group || c.at != at:
-			return nil, damagedSnapshot("chunk of group %d at %v, wanted group %d at %v", c.group, c.at, group, at)
-		case int(c.number) != n || n > 0 && chunks[n-1].last:
-			return nil, damagedSnapshot("chunk %d in the place of %d", c.number, n)
-		}
-		for _, r := range c.rows {
-			if g, ok := keys.GroupOf(r.key); !ok || g != group || keys.KindOf(r.key) == keys.Other {
-				return nil, damagedSnapshot("row %x", r.key)
-			}
-			if before != nil && keys.Compare(before, r.key) >= 0 {
-				return nil, damagedSnapshot("row %v out of order", keys.Text(r.key))
-			}
-			before = r.key
-			if keys.Equal(r.key, markKey) {
-				mark, _, err := decodeMark(r.value)
-				if err != nil || mark != at {
-					return nil, damagedSnapshot("its mark is not %v", at)
-				}
-				marked = true
-			}
-		}
-		chunks = append(chunks, c)
-	}
-	if len(chunks) == 0 || !chunks[len(chunks)-1].last {
-		return nil, damagedSnapshot("only %d chunks", len(chunks))
-	}
-	if !marked && at != (raft.Position{}) {
-		return nil, damagedSnapshot("no mark inside")
-	}
-	return chunks, nil
-}
-
-// rowsOf yields the rows of checked chunks, with this mark instead of theirs.
-func rowsOf(chunks []*chunk, markKey, mark []byte) func() (key, value []byte, ok bool) {
-	at := 0
-	return func() (key, value []byte, ok bool) {
-		for len(chunks) > 0 && at == len(chunks[0].rows) {
-			chunks, at = chunks[1:], 0
-		}
-		if len(chunks) == 0 {
-			return nil, nil, false
-		}
-		r := chunks[0].rows[at]
-		at++
-		if keys.Equal(r.key, markKey) {
-			return r.key, mark, true
-		}
-		return r.key, r.value, true
-	}
 }

@@ -30,7 +30,8 @@ type machine interface {
 // snapshots is what host.Snapshots asks for.
 type snapshots interface {
 	Freeze() (state.Frozen, error)
-	Load(at raft.Position, conf raft.PlacedConf, next func() (chunk []byte, ok bool)) error
+	Receive(at raft.Position, conf raft.PlacedConf) state.Receiving
+	Load(from state.Receiving) error
 	Loaded() (conf raft.PlacedConf, ok bool)
 }
 
@@ -315,7 +316,7 @@ func TestGroupsAreApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.m.Load(saved.At(), raft.PlacedConf{}, func() ([]byte, bool) {
+	if err := receive(r.m, saved.At(), func() ([]byte, bool) {
 		chunk, ok, _ := saved.Next(0)
 		return chunk, ok
 	}); !errors.Is(err, state.ErrDamagedSnapshot) {

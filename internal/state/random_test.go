@@ -106,7 +106,7 @@ func load(t testing.TB, into *state.Machine, saved state.Frozen, maxBytes int) {
 		}
 		return chunk, ok
 	}
-	if err := into.Load(saved.At(), raft.PlacedConf{}, next); err != nil {
+	if err := receive(into, saved.At(), next); err != nil {
 		t.Fatal(err)
 	}
 	if into.Mark() != saved.At() {

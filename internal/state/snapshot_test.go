@@ -45,6 +45,17 @@ func each(list [][]byte) func() ([]byte, bool) {
 	}
 }
 
+// receive moves a snapshot into a machine.
+func receive(m *state.Machine, at raft.Position, next func() ([]byte, bool)) error {
+	in := m.Receive(at, raft.PlacedConf{})
+	for chunk, ok := next(); ok; chunk, ok = next() {
+		if err := in.Add(chunk); err != nil {
+			return errors.Join(err, in.Close())
+		}
+	}
+	return errors.Join(m.Load(in), in.Close())
+}
+
 func filled(t testing.TB) *replica {
 	r := newReplica(t, 1)
 	for i := range 200 {
@@ -74,7 +85,7 @@ func TestSnapshotCarriesTheWholeState(t *testing.T) {
 		into := newReplica(t, 2)
 		into.put("gone", "1")
 		old := into.m.View()
-		if err := into.m.Load(at, raft.PlacedConf{}, each(list)); err != nil {
+		if err := receive(into.m, at, each(list)); err != nil {
 			t.Fatal(err)
 		}
 		if into.hash() != want || into.m.Mark() != at || into.m.View().At != at || len(into.m.View().Members()) != 1 {
@@ -114,7 +125,7 @@ func TestDamagedSnapshotsAreRefused(t *testing.T) {
 	want := into.hash()
 	refuse := func(what string, at raft.Position, list ...[]byte) {
 		t.Helper()
-		if err := into.m.Load(at, raft.PlacedConf{}, each(list)); !errors.Is(err, state.ErrDamagedSnapshot) {
+		if err := receive(into.m, at, each(list)); !errors.Is(err, state.ErrDamagedSnapshot) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
@@ -135,7 +146,7 @@ func TestDamagedSnapshotsAreRefused(t *testing.T) {
 	if into.hash() != want || into.get("a", 0) != "1" {
 		t.Fatal("a refused snapshot changed the state")
 	}
-	if err := into.m.Load(at, raft.PlacedConf{}, each(list)); err != nil {
+	if err := receive(into.m, at, each(list)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -159,7 +170,7 @@ func TestPowerLossDuringLoad(t *testing.T) {
 		done := false
 		func() {
 			defer func() { recover() }()
-			done = into.m.Load(at, raft.PlacedConf{}, each(list)) == nil
+			done = receive(into.m, at, each(list)) == nil
 		}()
 		if into.disk.Down() {
 			done = false

@@ -106,6 +106,21 @@ func waitDurable(t testing.TB, db engine.DB, name, value string) {
 	t.Fatalf("%s=%s does not become durable", name, value)
 }
 
+// install puts the rows that next yields in the place of a span.
+func install(db engine.DB, lower, upper []byte, next func() (key, value []byte, ok bool)) error {
+	in := db.Prepare(lower, upper)
+	for {
+		key, value, ok := next()
+		if !ok {
+			break
+		}
+		if err := in.Add(key, value); err != nil {
+			return errors.Join(err, in.Close())
+		}
+	}
+	return errors.Join(in.Commit(), in.Close())
+}
+
 func TestLaterWriteWins(t *testing.T) {
 	eachBody(t, func(t *testing.T, b body) {
 		db := mustOpen(t, b, vfs.NewMem())

@@ -68,7 +68,7 @@ func (l *life) install() error {
 	}
 	// A crash in the middle may leave the new state.
 	l.states = append(l.states, rows)
-	err := l.db.Install(lower, upper, func() (key, value []byte, ok bool) {
+	err := install(l.db, lower, upper, func() (key, value []byte, ok bool) {
 		if len(fresh) == 0 {
 			return nil, nil, false
 		}

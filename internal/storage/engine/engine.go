@@ -143,15 +143,28 @@ type Keeper interface {
 	// copy needs, and is removed when the checkpoint is closed. One left behind
 	// by a crash is the caller's to remove. Errors: ErrFailed, *CorruptionError.
 	Checkpoint(dir string) (Checkpoint, error)
-	// Install replaces [lower, upper) by the rows that next yields (until ok is
-	// false), which are sorted, unique and inside the span, in one atomic, durable
-	// step: after a crash either all of the old rows are there or all of the new.
-	// A flush is done and waited for first (rule 20). The bounds are keys without
-	// a version, such as a group's. An error leaves the span as it was. Errors:
-	// ErrFailed, *CorruptionError.
-	Install(lower, upper []byte, next func() (key, value []byte, ok bool)) error
+	// Prepare begins to gather the rows that shall replace [lower, upper); nothing
+	// changes before Commit. The bounds are keys without a version, such as a
+	// group's. Any goroutine may call it.
+	Prepare(lower, upper []byte) Installation
 	// Metrics are the store's sizes for status and metrics.
 	Metrics() Metrics
+}
+
+// Installation gathers rows on disk, beside the store, and puts them in the place
+// of a span. What a crash leaves of it goes when the store is opened.
+type Installation interface {
+	// Add takes a row; rows are sorted, unique and inside the span. Any goroutine
+	// may call it, one at a time, also while another commits to the store. After an
+	// error, the file system's, the installation can only be closed.
+	Add(key, value []byte) error
+	// Commit replaces the span by the rows in one atomic, durable step: after a
+	// crash either all of the old rows are there or all of the new. A flush is done
+	// and waited for first (rule 20). It is a call of Writer's goroutine. An error
+	// leaves the span as it was. Errors: ErrFailed, *CorruptionError.
+	Commit() error
+	// Close gives up what was not committed and removes it.
+	Close() error
 }
 
 // Checkpoint is a frozen copy of a store.

@@ -261,10 +261,10 @@ func TestInstallOutsideItsSpanIsRefused(t *testing.T) {
 		}
 		second := func(name string) []byte { return keys.AppendMeta(nil, 2, name) }
 		for what, do := range map[string]func(db engine.DB){
-			"a row of another group": func(db engine.DB) { db.Install(lower, upper, give(meta("a"))) },
-			"unsorted rows":          func(db engine.DB) { db.Install(lower, upper, give(second("b"), second("a"))) },
-			"a row twice":            func(db engine.DB) { db.Install(lower, upper, give(second("a"), second("a"))) },
-			"a span upside down":     func(db engine.DB) { db.Install(upper, lower, give()) },
+			"a row of another group": func(db engine.DB) { install(db, lower, upper, give(meta("a"))) },
+			"unsorted rows":          func(db engine.DB) { install(db, lower, upper, give(second("b"), second("a"))) },
+			"a row twice":            func(db engine.DB) { install(db, lower, upper, give(second("a"), second("a"))) },
+			"a span upside down":     func(db engine.DB) { install(db, upper, lower, give()) },
 		} {
 			db := mustOpen(t, b, vfs.NewMem())
 			mustViolate(t, what, func() { do(db) })

@@ -312,7 +312,7 @@ func (w *world) install(t *rapid.T) {
 		}
 	}
 	left := fresh
-	check(t, w.db.Install(lower, upper, func() (key, value []byte, ok bool) {
+	check(t, install(w.db, lower, upper, func() (key, value []byte, ok bool) {
 		if len(left) == 0 {
 			return nil, nil, false
 		}

@@ -218,30 +218,47 @@ func (db *DB) commit(ops []byte) {
 	db.pendingBytes += len(ops)
 }
 
-// Install is engine.Keeper's.
-func (db *DB) Install(lower, upper []byte, next func() (key, value []byte, ok bool)) error {
+// installation is an engine.Installation: one batch that begins with a cut.
+type installation struct {
+	db           *DB
+	lower, upper []byte
+	ops, last    []byte
+}
+
+// Prepare is engine.Keeper's.
+func (db *DB) Prepare(lower, upper []byte) engine.Installation {
 	invariant.Check(keys.Compare(lower, upper) < 0, "an empty span to install")
+	return &installation{db: db, lower: bytes.Clone(lower), upper: bytes.Clone(upper), ops: appendOp(nil, opCut, lower, upper)}
+}
+
+// Add is engine.Installation's.
+func (in *installation) Add(key, value []byte) error {
+	inside := keys.Compare(in.lower, key) <= 0 && keys.Compare(key, in.upper) < 0
+	invariant.Check(inside && (in.last == nil || keys.Compare(in.last, key) < 0), "row %s is out of place", keys.Text(key))
+	in.ops = appendOp(in.ops, opSet, key, value)
+	in.last = append(in.last[:0], key...)
+	return nil
+}
+
+// Commit is engine.Installation's.
+func (in *installation) Commit() error {
+	db := in.db
 	if err := db.flushNow(); err != nil {
 		return err
 	}
-	ops := appendOp(nil, opCut, lower, upper)
-	var last []byte
-	for {
-		key, value, ok := next()
-		if !ok {
-			break
-		}
-		inside := keys.Compare(lower, key) <= 0 && keys.Compare(key, upper) < 0
-		invariant.Check(inside && (last == nil || keys.Compare(last, key) < 0), "row %s is out of place", keys.Text(key))
-		ops = appendOp(ops, opSet, key, value)
-		last = append(last[:0], key...)
-	}
 	was := db.root.Load()
-	db.commit(ops)
+	db.commit(in.ops)
+	in.ops = nil
 	if err := db.flushNow(); err != nil {
 		db.root.Store(was)
 		return err
 	}
+	return nil
+}
+
+// Close is engine.Installation's.
+func (in *installation) Close() error {
+	in.ops = nil
 	return nil
 }
 

@@ -30,6 +30,7 @@ type DB struct {
 
 	iterators atomic.Int64
 	room      chan struct{} // a flush or compaction has ended
+	installed atomic.Int64  // numbers the tables of installations
 
 	// The rest belongs to the committing goroutine.
 	dirty    bool            // something was committed since the last flush began
@@ -37,7 +38,6 @@ type DB struct {
 	unlooked int             // bytes committed since makeRoom looked
 	// flushLooks is how often in a row it found a full memtable waiting.
 	flushLooks int
-	installed  int // numbers the tables of installs
 }
 
 var _ engine.DB = (*DB)(nil)

@@ -144,7 +144,7 @@ func TestCheckpointAfterRestartIsNotEmpty(t *testing.T) {
 	must(t, db.Close())
 }
 
-// TestInstallOfManyTables gives Install more rows than fit one table.
+// TestInstallOfManyTables gives an installation more rows than fit one table.
 func TestInstallOfManyTables(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 80 MB")
@@ -153,13 +153,15 @@ func TestInstallOfManyTables(t *testing.T) {
 	put(t, db, "old", []byte("row"))
 	value, n, total := make([]byte, 1<<16), 0, 80<<20>>16
 	noise := rand.New(rand.NewPCG(1, 2))
-	must(t, db.Install(keys.AppendGroupStart(nil, 1), keys.AppendGroupEnd(nil, 1), func() ([]byte, []byte, bool) {
+	in := db.Prepare(keys.AppendGroupStart(nil, 1), keys.AppendGroupEnd(nil, 1))
+	for n = 1; n <= total; n++ {
 		for i := range value {
 			value[i] = byte(noise.Uint32())
 		}
-		n++
-		return meta(fmt.Sprintf("%06d", n)), value, n <= total
-	}))
+		must(t, in.Add(meta(fmt.Sprintf("%06d", n)), value))
+	}
+	must(t, in.Commit())
+	must(t, in.Close())
 	if tables := db.p.Metrics().Total().TablesCount; tables < 3 {
 		t.Errorf("80 MB went into %d tables", tables)
 	}
