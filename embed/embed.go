@@ -35,6 +35,10 @@ type Config = config.Config
 // drain is how long open calls may take to end when a member stops (rule 15).
 const drain = time.Second
 
+// tipBytes is the applier's table of the newest versions of keys: those of the last
+// 90,000 to 180,000 keys of up to 32 bytes that were put.
+const tipBytes = 16 << 20
+
 // Server is a running member.
 type Server struct {
 	cfg Config
@@ -118,6 +122,7 @@ func (s *Server) open() (err error) {
 	if s.state, err = state.Open(id.DefaultGroup, s.db, s.home.Saves); err != nil {
 		return fmt.Errorf("cannot read the store %s: %w", s.home.Store, err)
 	}
+	s.state.KeepTips(tipBytes)
 	raftLog, err := raftlog.Open(raftlog.Options{
 		FS: fs, Dir: s.home.Log, Rand: s.world.Rand, Tasks: s.world.Tasks, Clock: s.world.Clock,
 	})
@@ -127,7 +132,7 @@ func (s *Server) open() (err error) {
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
-		Events: s.tell,
+		Events: s.tell, Trouble: s.trouble, Limits: s.limits(),
 	})
 	if s.founding == nil && len(raftLog.Groups()) == 0 && s.state.Mark().Index == 0 && raftLog.Damage() == nil {
 		// The first start ended before the log knew of the group.
@@ -153,7 +158,8 @@ func (s *Server) openStore() error {
 	}
 	done, failed := make(chan opened, 1), make(chan error, 1)
 	opts := pebbledb.Options{
-		FS: s.world.FS, Dir: s.home.Store,
+		Pause: time.Sleep,
+		FS:    s.world.FS, Dir: s.home.Store,
 		Trouble: func(text string) { s.log.Debug("trouble in the store", "text", text) },
 		Failed:  func(err error) { failed <- err },
 	}
@@ -208,14 +214,32 @@ func (s *Server) fail(err error) {
 // one, open calls may end for a second, then everything is flushed and closed.
 func (s *Server) Close() error {
 	s.log.Info("stopping")
-	if s.group != nil && s.group.Leader() == s.home.Member {
-		if err := s.group.Transfer(0); err != nil {
-			s.log.Debug("leadership stays here", "reason", err.Error())
-		}
-	}
+	s.handOver()
 	err := s.undo()
 	s.log.Info("stopped")
 	return err
+}
+
+// handOver gives the leadership away and waits until this member follows another,
+// for at most as long as open calls may take to end: clients are served meanwhile,
+// and what they ask afterwards goes to the next leader at once (rule 15).
+func (s *Server) handOver() {
+	if s.group.Leader() != s.home.Member {
+		return
+	}
+	if err := s.group.Transfer(0); err != nil {
+		s.log.Debug("leadership stays here", "reason", err.Error())
+		return
+	}
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for begun := time.Now(); time.Since(begun) < drain; <-look.C {
+		if leader := s.group.Leader(); leader != 0 && leader != s.home.Member {
+			s.log.Info("handed leadership over", "to", leader.String(), "took", time.Since(begun).String())
+			return
+		}
+	}
+	s.log.Warn("leadership could not be handed over in time", "waited", drain.String())
 }
 
 // undo closes whatever is open, in the reverse order of its beginning.

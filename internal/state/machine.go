@@ -76,6 +76,10 @@ func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
 	return m, nil
 }
 
+// KeepTips gives the applier a table of the newest versions of keys, of so many
+// bytes (rule 24); 0, as at first, is none. Answers and rows do not depend on it.
+func (m *Machine) KeepTips(budget int) { m.store.KeepTips(budget) }
+
 // reload reads mark and members.
 func (m *Machine) reload() (err error) {
 	if m.mark, m.loaded, err = readMark(m.db.Get, m.markKey); err != nil {

@@ -24,10 +24,12 @@ type replica struct {
 	m    *state.Machine
 	now  env.Instant
 	log  []raft.Entry
+	// opened counts the lives of the replica, which differ in their tables of tips.
+	opened uint64
 }
 
 func newReplica(t testing.TB, seed uint64) *replica {
-	r := &replica{t: t, disk: simenv.NewDisk(seed, simenv.DiskOptions{})}
+	r := &replica{t: t, opened: seed, disk: simenv.NewDisk(seed, simenv.DiskOptions{})}
 	r.open()
 	t.Cleanup(func() { r.disk.Crash(simenv.ProcessCrash) })
 	return r
@@ -42,6 +44,9 @@ func (r *replica) open() {
 	if r.m, err = state.Open(id.DefaultGroup, r.db, "saves"); err != nil {
 		r.t.Fatal(err)
 	}
+	// None, one that forgets all the time, one that remembers everything.
+	r.m.KeepTips([]int{0, 800, 1 << 20}[r.opened%3])
+	r.opened++
 }
 
 // entry makes the next entry of the log from commands.

@@ -50,7 +50,7 @@ func (s *Store) checkKept(r *command.PutRequest) error {
 	if !r.IgnoreValue && !r.IgnoreLease {
 		return nil
 	}
-	_, found, err := s.find(r.Key, latest)
+	_, found, err := s.newest(r.Key)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,18 @@ func (s *Store) checkKept(r *command.PutRequest) error {
 // earlier operation of the same txn has deleted (a quirk of spec 2.5 lets it
 // come here) starts anew with none.
 func (s *Store) put(r *command.PutRequest) (*command.PutResponse, error) {
-	prev, found, err := s.find(r.Key, latest)
+	var (
+		whole version // with its value, if that is wanted
+		prev  tip
+		found bool
+		err   error
+	)
+	if r.IgnoreValue || r.PrevKV {
+		whole, found, err = s.find(r.Key, latest)
+		prev = tipOf(&whole)
+	} else {
+		prev, found, err = s.newest(r.Key)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -73,15 +84,15 @@ func (s *Store) put(r *command.PutRequest) (*command.PutResponse, error) {
 	var c change
 	if found {
 		v.create, v.number = prev.create, prev.number+1
-		c = superseding(&prev)
+		c = prev.superseding()
 		if r.IgnoreValue {
-			v.value = s.over.own(prev.value)
+			v.value = s.over.own(whole.value)
 		}
 		if r.IgnoreLease {
 			v.lease = prev.lease
 		}
 		if r.PrevKV {
-			kv := answer(r.Key, &prev, bytes.Clone)
+			kv := answer(r.Key, &whole, bytes.Clone)
 			resp.Prev = &kv
 		}
 	}
@@ -128,7 +139,8 @@ func (s *Store) deleteRange(r *command.DeleteRangeRequest) (*command.DeleteRange
 		if r.PrevKV {
 			resp.Prevs = append(resp.Prevs, answer(key, v, copies.copy))
 		}
-		c := superseding(v)
+		t := tipOf(v)
+		c := t.superseding()
 		s.write(key, &version{dead: true}, &c)
 		resp.Deleted++
 	}

@@ -44,6 +44,7 @@ type Store struct {
 
 	batch   engine.Batch
 	over    overlay
+	tips    tips
 	points  engine.Iterator // of this batch, for keys read one by one
 	sub     uint32          // changes of the command in hand
 	changed bool
@@ -59,8 +60,13 @@ func Open(group id.Group, db engine.DB) (*Store, error) {
 	return s, s.Reload()
 }
 
+// KeepTips gives the table of newest versions a budget in bytes; 0, as at first,
+// is no table. It changes how fast commands are, and nothing else.
+func (s *Store) KeepTips(budget int) { s.tips = newTips(budget) }
+
 // Reload reads it anew, after all rows of the group were replaced.
 func (s *Store) Reload() error {
+	s.tips.reset()
 	state := [...]int64{1, -1, 0}
 	if err := s.meta(rowState, state[:]); err != nil {
 		return err
@@ -160,6 +166,15 @@ func (s *Store) find(key []byte, rev id.Revision) (v version, ok bool, err error
 	return v, !v.dead, nil
 }
 
+// newest is find of the newest version, for those who need no value of it.
+func (s *Store) newest(key []byte) (t tip, ok bool, err error) {
+	if t := s.tips.get(key); t != nil {
+		return *t, !t.dead, nil
+	}
+	v, ok, err := s.find(key, latest)
+	return tipOf(&v), ok, err
+}
+
 // scan is the reads of commands: they see what was written before them.
 func (s *Store) scan(key, end []byte, rev id.Revision) (*scan, error) {
 	if len(end) == 0 {
@@ -213,12 +228,8 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	s.key = keys.AppendHistory(s.key[:0], s.group, v.mod, v.sub)
 	s.batch.Set(s.key, s.row)
 	s.over.add(key, v)
+	s.tips.put(key, v)
 	s.now.Written += command.VersionCost(len(key), len(v.value))
 	s.sub++
 	s.changed = true
-}
-
-// superseding is the change that replaces v.
-func superseding(v *version) change {
-	return change{prevMain: v.mod, prevSub: v.sub, prevValue: len(v.value)}
 }

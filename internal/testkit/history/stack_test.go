@@ -132,6 +132,7 @@ func (s *stack) open() error {
 	if err != nil {
 		return err
 	}
+	machine.KeepTips([]int{0, 1000, 1 << 20}[(s.seed+uint64(s.restarts))%3])
 	log, err := raftlog.Open(raftlog.Options{
 		FS: fs, Dir: "log", Rand: s.world.Rand, Tasks: s.world.Tasks, Clock: s.world.Clock,
 		FirstSegmentBytes: 64 << 10, MaxSegmentBytes: 256 << 10,

@@ -32,7 +32,8 @@ import (
 type disk struct {
 	env.FS
 
-	told func(error) // Options.Failed
+	told  func(error)         // Options.Failed
+	pause func(time.Duration) // Options.Pause
 
 	// hurried: the store is behind with its own work, or somebody waits for it.
 	hurried atomic.Bool
@@ -43,8 +44,8 @@ type disk struct {
 	closed chan struct{} // closed when the store closes
 }
 
-func newDisk(fs env.FS, told func(error)) *disk {
-	return &disk{FS: fs, told: told, broken: make(chan struct{}), closed: make(chan struct{})}
+func newDisk(fs env.FS, told func(error), pause func(time.Duration)) *disk {
+	return &disk{FS: fs, told: told, pause: pause, broken: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // fail remembers the first failure and passes err on.
@@ -269,8 +270,8 @@ type pace int
 func (p *pace) moved(d *disk, bytes int) {
 	if *p += pace(bytes); *p >= tableBurst {
 		*p = 0
-		if !d.hurried.Load() {
-			time.Sleep(tableRest)
+		if d.pause != nil && !d.hurried.Load() {
+			d.pause(tableRest)
 		}
 	}
 }

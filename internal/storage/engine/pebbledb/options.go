@@ -2,6 +2,7 @@ package pebbledb
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -50,6 +51,9 @@ type Options struct {
 	// has to wait. Both are called on Pebble's goroutines, at times under its
 	// locks: they must not call the store.
 	Misuse, Trouble func(text string)
+	// Pause, if set, is called by flushes and compactions that are in no hurry and
+	// returns after the time that they shall rest (time.Sleep).
+	Pause func(time.Duration)
 	// Failed, if set, is told once of the refused write or sync after which nothing
 	// is written any more. While the store is being opened it is the only word:
 	// Pebble tries its first flush again for ever, and Open may never return.

@@ -46,7 +46,7 @@ var _ engine.DB = (*DB)(nil)
 // durable when it returns (rule 4). Errors: env.ErrLocked, engine.ErrForeign,
 // *engine.CorruptionError, the file system's.
 func Open(opts Options) (*DB, error) {
-	db := &DB{opts: opts.withDefaults(), disk: newDisk(opts.FS, opts.Failed), room: make(chan struct{}, 1)}
+	db := &DB{opts: opts.withDefaults(), disk: newDisk(opts.FS, opts.Failed, opts.Pause), room: make(chan struct{}, 1)}
 	if err := engine.MakeDir(opts.FS, opts.Dir); err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func TestComparerIsLawful(t *testing.T) {
 func TestManifestDamageThatPebbleOverlooks(t *testing.T) {
 	disk := simenv.NewDisk(1, simenv.DiskOptions{})
 	fs := disk.Mount()
-	db := &DB{opts: Options{FS: fs, Dir: "store"}.withDefaults(), disk: newDisk(fs, nil)}
+	db := &DB{opts: Options{FS: fs, Dir: "store"}.withDefaults(), disk: newDisk(fs, nil, nil)}
 	o := db.pebbleOptions()
 	o.DisableAutomaticCompactions = true // they append edits when they like
 	var err error
@@ -252,7 +252,7 @@ func TestCommitsDoNotWaitForFlushesThatNobodyMakes(t *testing.T) {
 // about a disk that has failed, which commits tell.
 func TestFatalIsHeard(t *testing.T) {
 	var heard []string
-	db := &DB{opts: Options{Trouble: func(text string) { heard = append(heard, text) }}.withDefaults(), disk: newDisk(vfs.NewMem(), nil)}
+	db := &DB{opts: Options{Trouble: func(text string) { heard = append(heard, text) }}.withDefaults(), disk: newDisk(vfs.NewMem(), nil, nil)}
 	l := logger{db}
 	l.Infof("nothing %d", 1)
 	l.Errorf("trouble %d", 2)
