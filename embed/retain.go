@@ -1,0 +1,28 @@
+package embed
+
+import (
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+)
+
+// The log is kept for members that were away: so much of it, but no more than this
+// part of the disk (rule 8).
+const (
+	retainAtMost = 1 << 30
+	retainShare  = 20
+)
+
+// limits are the host's own, but for what the disk decides.
+func (s *Server) limits() host.Limits {
+	retain := int64(retainAtMost)
+	if disk, err := s.world.FS.GetDiskUsage(s.home.Log); err == nil {
+		retain = min(retain, max(1, int64(disk.TotalBytes/retainShare)))
+	}
+	s.log.Info("keeps the log for members that were away", "bytes", retain)
+	return host.Limits{RetainBytes: retain}
+}
+
+// trouble tells of what will be tried again.
+func (s *Server) trouble(group id.Group, err error) {
+	s.log.Warn("a snapshot failed and will be tried again", "group", uint32(group), "error", err.Error())
+}
