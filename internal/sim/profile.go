@@ -10,6 +10,8 @@ import (
 // never scripts what happens in it.
 type profile struct {
 	replicas int
+	// cluster: it is a world of that family.
+	cluster bool
 	// within is how many seeds, counted from 1, it takes at most to find the defect.
 	within uint64
 	tilt   func(*swarm)
@@ -33,6 +35,10 @@ var profiles = map[defect.Defect]profile{
 	defect.ApplyBeforeDurable:          {replicas: 3, within: 50, tilt: slowLeaders},
 	defect.DutyOutlivesTerm:            {replicas: 3, within: 200, tilt: dutiful},
 	defect.ServeReadAtOnce:             {replicas: 3, within: 50, tilt: parting},
+	defect.LearnerVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
+	defect.ChangeAtApply:               {replicas: 3, within: 200, cluster: true, tilt: learning},
+	defect.JointOneHalf:                {replicas: 3, within: 200, cluster: true, tilt: exchanging},
+	defect.RemovedVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
 }
 
 // powerLoss: power is lost often, logs are short.
@@ -123,4 +129,20 @@ func repeating(s *swarm) {
 func dutiful(s *swarm) {
 	changingLeaders(s)
 	s.load.duties, s.load.transfers, s.load.clients = 8, 2, 8
+}
+
+// learning: members come, first as learners, and go, while leaders change.
+func learning(s *swarm) {
+	changingLeaders(s)
+	s.load.clients, s.load.calls = 3, 400
+	s.members = memberSwarm{
+		operators: 2, pause: 100 * time.Millisecond, least: 2, most: 6, shutdown: time.Second, maxLearners: 3,
+		add: 2, addLearner: 4, remove: 3, promote: 2,
+	}
+}
+
+// exchanging: voters are exchanged for learners in joint changes.
+func exchanging(s *swarm) {
+	learning(s)
+	s.members.addLearner, s.members.swap, s.members.remove = 4, 8, 1
 }

@@ -164,6 +164,9 @@ func drawCluster(r *simenv.Rand, given int) (s swarm, founders int) {
 		// What a damaged member may not do could be what a change needs.
 		s.faults.flip = 0
 	}
+	// Every turn takes time from all: the machines of many members are as fast
+	// together as those of three.
+	s.turnCost = s.turnCost * 3 / time.Duration(max(3, founders, s.members.most))
 	return s, founders
 }
 
