@@ -62,7 +62,10 @@ func Open(group id.Group, db engine.DB) (*Store, error) {
 
 // KeepTips gives the table of newest versions a budget in bytes; 0, as at first,
 // is no table. It changes how fast commands are, and nothing else.
-func (s *Store) KeepTips(budget int) { s.tips = newTips(budget) }
+func (s *Store) KeepTips(budget int) {
+	s.tips = newTips(budget)
+	s.tips.complete = s.tips.most > 0 && s.now.Written == 0
+}
 
 // Reload reads it anew, after all rows of the group were replaced.
 func (s *Store) Reload() error {
@@ -170,6 +173,9 @@ func (s *Store) find(key []byte, rev id.Revision) (v version, ok bool, err error
 func (s *Store) newest(key []byte) (t tip, ok bool, err error) {
 	if t := s.tips.get(key); t != nil {
 		return *t, !t.dead, nil
+	}
+	if s.tips.complete {
+		return tip{}, false, nil
 	}
 	v, ok, err := s.find(key, latest)
 	return tipOf(&v), ok, err

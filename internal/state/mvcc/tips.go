@@ -44,6 +44,9 @@ type tips struct {
 	seed       maphash.Seed
 	most       int // entries of a generation; 0: there is no table
 	young, old *generation
+	// complete: the store was empty when the table was, and nothing was forgotten
+	// since. A key that is not here has no version at all.
+	complete bool
 }
 
 // generation is a hash table with linear probing, from which nothing is deleted.
@@ -116,6 +119,7 @@ func (t *tips) get(key []byte) *tip {
 // put remembers what is now the newest version of key.
 func (t *tips) put(key []byte, v *version) {
 	if len(key) > min(longestTip, t.most*keyShare) {
+		t.complete = false
 		return // no version of this key is ever remembered
 	}
 	if t.most == 0 {
@@ -138,6 +142,7 @@ func (t *tips) put(key []byte, v *version) {
 			t.old = newGeneration(t.most)
 		}
 		t.young, t.old = t.old, t.young
+		t.complete = t.complete && len(t.young.entries) == 0
 		t.young.reset()
 		at = t.young.slot(hash, key)
 	}
@@ -149,4 +154,4 @@ func (t *tips) put(key []byte, v *version) {
 }
 
 // reset forgets everything.
-func (t *tips) reset() { t.young, t.old = nil, nil }
+func (t *tips) reset() { t.young, t.old, t.complete = nil, nil, false }
