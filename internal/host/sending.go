@@ -18,6 +18,8 @@ type outgoing struct {
 	// startAt is when the state is to be frozen.
 	startAt env.Instant
 	begun   bool
+	// floor is an index that the state is not behind.
+	floor id.Index
 	// ready says that frozen and all that follows is set.
 	ready  bool
 	frozen Frozen
@@ -104,7 +106,7 @@ func (s *stepper) drive(g *Group, o *outgoing) bool {
 		return false
 	case !o.begun:
 		if o.startAt <= g.now {
-			o.begun = true
+			o.begun, o.floor = true, g.Applied()
 			s.hold(g) // before the state is frozen: the log behind it must not go
 			s.h.applier.queue.push(toApply{g: g, freeze: o})
 			s.h.mark(applyStage)
@@ -261,8 +263,9 @@ func (s *stepper) receipted(g *Group, o *outgoing, r *Receipt) {
 	case r.Verdict == ReceiptRefused:
 		s.failed(g, o, true)
 		return
-	case r.Verdict == ReceiptUnknown && o.acked > 0:
-		// It has lost what it had; the beginning is no longer here.
+	case r.Verdict == ReceiptUnknown && o.acked > 0 && g.now.Sub(o.moved) >= s.h.resendPause():
+		// It has lost what it had, and the beginning is no longer here. (An answer to
+		// a chunk that overtook the first one would be older.)
 		s.failed(g, o, false)
 		return
 	case r.Verdict != ReceiptTaken, r.Next <= o.acked, r.Next > o.acked+len(o.window):
@@ -289,10 +292,13 @@ func (s *stepper) hold(g *Group) {
 		if !o.begun {
 			continue
 		}
-		from := max(o.at.Index, o.match) + 1 // 1 until it is frozen
+		from := max(o.floor, o.at.Index, o.match) + 1
 		if hold == 0 || from < hold {
 			hold = from
 		}
 	}
 	g.held.Store(uint64(hold))
+	if hold == 0 {
+		g.hurried.Store(false)
+	}
 }

@@ -554,6 +554,7 @@ func (r savingRegister) Freeze() (Frozen, error) {
 	for _, k := range slices.Sorted(maps.Keys(r.data)) {
 		f.rows = append(f.rows, k+"="+r.data[k])
 	}
+	f.all = f.rows
 	return f, nil
 }
 
@@ -617,7 +618,8 @@ func (r *receivedRegister) Close() error {
 type frozenRegister struct {
 	m      *member
 	at     raft.Position
-	rows   []string
+	rows   []string // left to be read, of all
+	all    []string
 	closed bool
 }
 
