@@ -28,6 +28,7 @@ internal/cli/ctl  internal/cli/bench
 
 internal/testkit/model
 internal/testkit/linear  internal/testkit/certs  internal/testkit/history  internal/testkit/script  internal/testkit/arch
+internal/testkit/cluster
 embed  internal/sim
 cmd/etcd  cmd/etcdctl  cmd/bench  cmd/simulate
 `
