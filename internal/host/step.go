@@ -25,6 +25,7 @@ type stepper struct {
 	out     []Envelope
 	results []ended
 	events  []groupEvent
+	stalled []groupStall
 	staged  []staged
 }
 
@@ -50,6 +51,7 @@ type stepState struct {
 	// commit is at most the node's.
 	commit id.Index
 	transfers
+	disk progress
 	wake env.Instant
 }
 
@@ -135,6 +137,10 @@ func (s *stepper) leave() {
 		}
 	}
 	s.events = recycle(s.events)
+	for _, x := range s.stalled {
+		s.h.opts.Stalled(x.group, x.stall)
+	}
+	s.stalled = s.stalled[:0]
 }
 
 func (s *stepper) send(e Envelope) {
@@ -158,6 +164,7 @@ func (s *stepper) takeReport(r *report) {
 	node := s.touch(g)
 	switch r.kind {
 	case reportPersisted:
+		s.persisted(g, r.number)
 		node.Persisted(g.now, r.number)
 	case reportApplied:
 		node.Applied(r.index)
@@ -191,6 +198,9 @@ func (s *stepper) takeEnvelope(e *Envelope) {
 		if a, ok := e.Raft.Body.(*raft.Append); ok && len(a.Entries) > 0 && g.backlog.Load() > backlogBytes {
 			return // to be sent again when the applier has caught up
 		}
+		if _, ok := e.Raft.Body.(*raft.TimeoutNow); ok && s.stalls(g) {
+			return // its vote for itself would not become durable
+		}
 		s.touch(g).Step(g.now, *e.Raft)
 	case e.Forward != nil:
 		s.touch(g)
@@ -215,12 +225,13 @@ func (s *stepper) stepGroup(g *Group) {
 	}
 	s.drain(g)
 	s.expire(g)
+	look := s.watchDisk(g)
 	s.propose(g)
 	s.askReads(g)
 	s.drain(g)
 	wake := s.turnTransfers(g)
 	s.drain(g)
-	g.step.wake = min(g.node.Wake(), g.pending.wake(), g.reads.wake(), g.changes.wake(), wake)
+	g.step.wake = min(g.node.Wake(), g.pending.wake(), g.reads.wake(), g.changes.wake(), wake, look)
 }
 
 // drain takes a node's Outputs to where they belong.
@@ -270,6 +281,7 @@ func (s *stepper) persist(g *Group, out *raft.Output) {
 		s.install(g, in)
 	}
 	s.followConfs(g, out)
+	g.step.disk.hand(out, g.now)
 	s.h.persister.queue.push(item)
 	s.h.mark(persistStage)
 }

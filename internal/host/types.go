@@ -194,6 +194,10 @@ type Options struct {
 	// could not be sent or taken in will be tried again. Any goroutine may call it; it
 	// must not wait.
 	Trouble func(id.Group, error)
+	// Stalled, when set, is told when the disk does not get the log synced, what is
+	// done about it, and when that is over. It is called in the stepper's turn and
+	// must not wait.
+	Stalled func(id.Group, Stall)
 	// Replaying, when set, is told by Open how far the replay of a log has come:
 	// after every slice of about 1 MB, up to the last committed index.
 	Replaying func(group id.Group, at, last id.Index)

@@ -74,6 +74,9 @@ type member struct {
 	ready   [stages]bool
 	wake    [stages]env.Instant
 	openErr error
+	// stalled: no sync of its disk ends; stalls is what was told of it.
+	stalled bool
+	stalls  []Stall
 	// What this run has saved and received.
 	frozen    []*frozenRegister
 	receiving []*receivedRegister
@@ -128,7 +131,8 @@ func (m *member) start() bool {
 	}
 	m.host = New(Options{Member: m.id, Clock: outside.Clock, Rand: outside.Rand, Tasks: outside.Tasks, Log: store, Transport: m,
 		Election: time.Second, Heartbeat: 100 * time.Millisecond, Limits: m.w.limits,
-		Events: func(_ id.Group, e raft.Event) { m.w.tell(m, e) }})
+		Events:  func(_ id.Group, e raft.Event) { m.w.tell(m, e) },
+		Stalled: func(_ id.Group, s Stall) { m.stalls = append(m.stalls, s) }})
 	m.state = &register{m: m, mark: m.saved.mark, data: maps.Clone(m.saved.data), loaded: m.saved.loaded, conf: m.saved.conf}
 	var machine Machine = m.state
 	if !m.w.noSaves {
@@ -240,7 +244,12 @@ func (m *member) turn(stage int) {
 
 // pass lets time go on to the next thing that happens.
 func (w *world) pass() {
-	next := w.sim.NextDue()
+	next := env.Never
+	for _, m := range w.members {
+		if !m.stalled {
+			next = min(next, m.machine.Disk().NextDue())
+		}
+	}
 	for _, f := range w.net {
 		next = min(next, f.due)
 	}
@@ -259,7 +268,7 @@ func (w *world) pass() {
 	}
 	w.sim.AdvanceTo(max(next, w.sim.Now()))
 	for _, m := range w.members {
-		if m.machine.Disk().CompleteDue(w.sim.Now()) > 0 && m.up() {
+		if !m.stalled && m.machine.Disk().CompleteDue(w.sim.Now()) > 0 && m.up() {
 			m.poke()
 		}
 	}

@@ -51,6 +51,8 @@ var wire = []struct {
 	{host.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{host.ErrTimeoutLeader, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
 	{host.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
+	// Nothing was proposed: another member, or this one later, may be asked.
+	{host.ErrStalled, rpctypes.ErrGRPCNoLeader},
 	// Quirk (a) of spec 1.3: the reference sends this one as Unknown.
 	{host.ErrTooManyRequests, status.Error(codes.Unknown, "etcdserver: too many requests")},
 	{engine.ErrIterators, status.Error(codes.Unknown, "etcdserver: too many requests")},
