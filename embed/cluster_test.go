@@ -35,10 +35,11 @@ type table struct {
 	scheme      string
 	flags       []string
 	credentials credentials.TransportCredentials
+	log         slog.Handler
 }
 
 func newTable(t *testing.T, seats int) *table {
-	tb := &table{t: t, scheme: "http://", credentials: insecure.NewCredentials()}
+	tb := &table{t: t, scheme: "http://", credentials: insecure.NewCredentials(), log: slog.DiscardHandler}
 	for range seats {
 		tb.add()
 	}
@@ -78,7 +79,7 @@ func (tb *table) startOne(state string, s *seat) error {
 	if err != nil {
 		return err
 	}
-	server, err := Start(cfg, slog.New(slog.DiscardHandler))
+	server, err := Start(cfg, slog.New(tb.log))
 	if err != nil {
 		return err
 	}

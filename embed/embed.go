@@ -132,7 +132,7 @@ func (s *Server) open() (err error) {
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
-		Events: s.tell, Trouble: s.trouble, Stalled: s.stalled, Limits: s.limits(),
+		Events: s.tell, Trouble: s.trouble, Stalled: s.stalled, Snapshots: s.tellSnapshot, Limits: s.limits(),
 	})
 	if s.founding == nil && len(raftLog.Groups()) == 0 && s.state.Mark().Index == 0 && raftLog.Damage() == nil {
 		// The first start ended before the log knew of the group.

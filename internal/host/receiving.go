@@ -27,11 +27,18 @@ type incoming struct {
 	adding      bool
 	refused     bool
 	moved       env.Instant
+	bytes       int64 // taken in
+	since       env.Instant
+}
+
+func (in *incoming) news(stage SnapshotStage, now env.Instant) SnapshotNews {
+	return SnapshotNews{Member: in.from, At: in.at, Stage: stage, Bytes: in.bytes, Took: now.Sub(in.since)}
 }
 
 // addedChunk is what became of a chunk; done says that the task has ended.
 type addedChunk struct {
 	in         *incoming
+	bytes      int
 	last, done bool
 	err        error
 }
@@ -83,10 +90,11 @@ func (s *stepper) takeChunk(g *Group, from id.Member, c *SnapshotChunk) {
 func (s *stepper) beginReceive(g *Group, snapshots Snapshots, from id.Member, c *SnapshotChunk) *incoming {
 	s.dropIncoming(g)
 	in := &incoming{from: from, term: c.Term, seq: c.Seq, at: c.At, conf: raft.PlacedConf{Conf: c.Conf, Index: c.ConfIndex},
-		early: map[int]sentChunk{}, moved: g.now}
+		early: map[int]sentChunk{}, moved: g.now, since: g.now}
 	in.into = snapshots.Receive(in.at, in.conf)
 	in.loan = &loan{close: in.into.Close}
 	g.step.incoming = in
+	s.h.news(g, in.news(SnapshotBegun, g.now))
 	return in
 }
 
@@ -107,7 +115,7 @@ func (s *stepper) addChunks(g *Group, in *incoming) {
 		if !in.loan.take() {
 			return true
 		}
-		a := &addedChunk{in: in, last: chunks[0].last}
+		a := &addedChunk{in: in, bytes: len(chunks[0].bytes), last: chunks[0].last}
 		if !a.last { // which is empty: it says that all others were there
 			a.err = in.into.Add(chunks[0].bytes)
 		}
@@ -139,11 +147,13 @@ func (s *stepper) takeAdded(g *Group, a *addedChunk) {
 		return
 	}
 	in.taken++
+	in.bytes += int64(a.bytes)
 	s.receipt(g, in.from, in.term, in.seq, in.taken, ReceiptTaken)
 	if !a.last {
 		s.addChunks(g, in)
 		return
 	}
+	s.h.news(g, in.news(SnapshotComplete, g.now))
 	t := &g.step.transfers
 	t.incoming = nil
 	t.handles++
@@ -164,6 +174,7 @@ func (s *stepper) dropStale(g *Group) {
 
 func (s *stepper) dropIncoming(g *Group) {
 	if in := g.step.incoming; in != nil {
+		s.h.news(g, in.news(SnapshotGivenUp, g.now))
 		s.giveUp(g, in.loan)
 		g.step.incoming = nil
 	}

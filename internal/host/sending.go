@@ -34,6 +34,8 @@ type outgoing struct {
 	acked, sent    int
 	reading, ended bool
 	resendAt       env.Instant
+	bytes          int64 // with a receipt
+	since          env.Instant
 	// moved is when the follower last got on.
 	moved env.Instant
 
@@ -41,6 +43,10 @@ type outgoing struct {
 	// the log that it needs may go; match is where it is.
 	arrived         bool
 	caughtUp, match id.Index
+}
+
+func (o *outgoing) news(stage SnapshotStage, now env.Instant) SnapshotNews {
+	return SnapshotNews{Member: o.to, Sending: true, At: o.at, Stage: stage, Bytes: o.bytes, Took: now.Sub(o.since)}
 }
 
 type sentChunk struct {
@@ -184,7 +190,8 @@ func (s *stepper) takeFrozen(g *Group, o *outgoing) {
 	default:
 		o.at = o.frozen.At()
 		o.conf = g.confAt(o.at.Index)
-		o.ready, o.moved = true, g.now
+		o.ready, o.moved, o.since = true, g.now, g.now
+		s.h.news(g, o.news(SnapshotBegun, g.now))
 	}
 }
 
@@ -272,7 +279,9 @@ func (s *stepper) receipted(g *Group, o *outgoing, r *Receipt) {
 		return
 	}
 	taken := r.Next - o.acked
-	clear(o.window[:taken])
+	for _, c := range o.window[:taken] {
+		o.bytes += int64(len(c.bytes))
+	}
 	o.window = append(o.window[:0:0], o.window[taken:]...)
 	o.acked, o.sent = r.Next, max(o.sent, r.Next)
 	o.moved, o.resendAt = g.now, g.now.Add(s.h.resendPause())
@@ -280,6 +289,7 @@ func (s *stepper) receipted(g *Group, o *outgoing, r *Receipt) {
 		return
 	}
 	o.arrived, o.match, o.caughtUp = true, o.at.Index, g.node.Status().Last.Index
+	s.h.news(g, o.news(SnapshotComplete, g.now))
 	s.giveUp(g, o.loan)
 	g.node.SnapshotSent(g.now, o.to, o.at.Index)
 }

@@ -103,6 +103,12 @@ func (h *Host) trouble(g *Group, err error) {
 	}
 }
 
+func (h *Host) news(g *Group, n SnapshotNews) {
+	if told := h.opts.Snapshots; told != nil {
+		told(g.id, n)
+	}
+}
+
 // transfers are the states that a group's stepper sends and receives.
 type transfers struct {
 	outgoing []*outgoing
@@ -129,6 +135,9 @@ func (s *stepper) turnTransfers(g *Group) (wake env.Instant) {
 		if s.drive(g, o) {
 			keep = append(keep, o)
 		} else {
+			if o.ready && !o.arrived {
+				s.h.news(g, o.news(SnapshotGivenUp, g.now))
+			}
 			s.giveUp(g, o.loan)
 		}
 	}

@@ -198,10 +198,36 @@ type Options struct {
 	// done about it, and when that is over. It is called in the stepper's turn and
 	// must not wait.
 	Stalled func(id.Group, Stall)
+	// Snapshots, when set, is told when a state begins to be sent to a follower or to
+	// be taken in, and when that is over. It is called in the stepper's turn and must
+	// not wait.
+	Snapshots func(id.Group, SnapshotNews)
 	// Replaying, when set, is told by Open how far the replay of a log has come:
 	// after every slice of about 1 MB, up to the last committed index.
 	Replaying func(group id.Group, at, last id.Index)
 }
+
+// SnapshotNews says how the transfer of a state goes.
+type SnapshotNews struct {
+	// Member is who receives the state when Sending is true, else who sends it.
+	Member  id.Member
+	Sending bool
+	At      raft.Position
+	Stage   SnapshotStage
+	// Bytes were taken in by the receiver so far, in Took.
+	Bytes int64
+	Took  time.Duration
+}
+
+// SnapshotStage is where a transfer is.
+type SnapshotStage uint8
+
+// The stages of a transfer: it ends Complete or GivenUp.
+const (
+	SnapshotBegun SnapshotStage = iota + 1
+	SnapshotComplete
+	SnapshotGivenUp
+)
 
 // Limits bound what one host keeps in memory; zero values are the defaults.
 type Limits struct {
