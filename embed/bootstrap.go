@@ -99,6 +99,9 @@ func (s *Server) joinRunning(members []config.InitialMember) (*founding, error) 
 	if f.who, err = remote.Match(listed, s.cfg.AdvertisePeerURLs.Strings()); err != nil {
 		return nil, err
 	}
+	if err := join.CheckVersion(ctx, s.web(), s.others(members), s.speaks()); err != nil {
+		return nil, err
+	}
 	for _, m := range remote.Members {
 		f.members = append(f.members, command.GenesisMember{Member: id.Member(m.ID), PeerURLs: m.PeerURLs})
 	}
@@ -141,6 +144,7 @@ func (s *Server) publish() error {
 	}
 	facts := command.MemberPublish{
 		Name: s.cfg.Name, PeerURLs: s.cfg.AdvertisePeerURLs.Strings(), ClientURLs: s.cfg.AdvertiseClientURLs.Strings(),
+		Version: s.speaks(),
 	}
 	steps = append(steps, func(call host.Call) bool { return s.member.Publish(call, facts) })
 	for _, step := range steps {
@@ -150,7 +154,7 @@ func (s *Server) publish() error {
 	}
 	s.log.Info("published local member to cluster through raft", "local-member-id", s.home.Member.String(),
 		"name", facts.Name, "client-urls", strings.Join(facts.ClientURLs, ","))
-	return nil
+	return s.awaitVersion()
 }
 
 // insist makes a call until it succeeds: a cluster without a leader will have one.

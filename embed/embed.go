@@ -43,6 +43,8 @@ const tipBytes = 16 << 20
 type Server struct {
 	cfg Config
 	log *slog.Logger
+	// version is that of the program.
+	version string
 
 	world  *osenv.World
 	home   *join.Home
@@ -69,8 +71,12 @@ type Server struct {
 // Start brings a member to life and returns once it serves clients. The ports
 // are bound first, so that a port in use changes nothing on disk. On error
 // everything that was begun is undone.
-func Start(cfg Config, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, world: osenv.New(), failed: make(chan error, 8)}
+func Start(cfg Config, log *slog.Logger) (*Server, error) {
+	return start(cfg, log, config.ServerVersion)
+}
+
+func start(cfg Config, log *slog.Logger, version string) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: log, version: version, world: osenv.New(), failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.undo())
@@ -121,6 +127,9 @@ func (s *Server) open() (err error) {
 	}
 	if s.state, err = state.Open(id.DefaultGroup, s.db, s.home.Saves); err != nil {
 		return fmt.Errorf("cannot read the store %s: %w", s.home.Store, err)
+	}
+	if err := s.refuseDowngrade(); err != nil {
+		return err
 	}
 	s.state.KeepTips(tipBytes)
 	raftLog, err := raftlog.Open(raftlog.Options{

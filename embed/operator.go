@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/kvorum/kvorum/internal/api/ops"
-	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/state/command"
 )
@@ -14,7 +13,7 @@ type operator struct{ s *Server }
 
 // Versions are those that tools read (rule 36).
 func (o operator) Versions() ops.Versions {
-	return ops.Versions{Server: config.ServerVersion, Cluster: config.ClusterVersion, Storage: config.StorageVersion}
+	return ops.Versions{Server: o.s.version, Cluster: o.s.member.ClusterVersion().String(), Storage: o.s.member.StorageVersion().String()}
 }
 
 // Alarms are none: nothing raises one yet.

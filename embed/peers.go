@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
@@ -22,7 +21,7 @@ var errRemoved = errors.New("the member has been permanently removed from the cl
 // startPeers makes the connections to the other members.
 func (s *Server) startPeers() {
 	s.peers = peer.New(peer.Options{
-		Member: s.home.Member, Cluster: s.home.Cluster, Version: config.ServerVersion, Log: s.log, Clock: s.world.Clock,
+		Member: s.home.Member, Cluster: s.home.Cluster, Version: s.version, Log: s.log, Clock: s.world.Clock,
 		ClientTLS: s.peerTLS,
 		Receive:   s.receive,
 		Answer:    s.answer,
@@ -122,7 +121,7 @@ func (c connections) Ask(m id.Member, kind server.AskKind, body []byte, deadline
 const lookAtMembers = 50 * time.Millisecond
 
 // followMembers keeps the connections to those that are members, from the first
-// ones on, until ctx ends.
+// ones on, and the version of the cluster at what they can, until ctx ends.
 func (s *Server) followMembers(ctx context.Context, first []peer.Address) {
 	if len(first) > 0 {
 		s.peers.SetMembers(first)
@@ -134,6 +133,7 @@ func (s *Server) followMembers(ctx context.Context, first []peer.Address) {
 		select {
 		case <-look.C:
 			known = s.follow(known)
+			s.member.Upgrade()
 		case <-ctx.Done():
 			return
 		}

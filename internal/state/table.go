@@ -34,6 +34,10 @@ var table = [...]action{
 		m.members, err = m.members.Update(m.group, m.batch, body.(*command.MemberUpdate))
 		return nil, err
 	},
+	command.KindClusterVersion: func(m *Machine, body command.Body) (_ any, err error) {
+		m.members, err = m.members.Raise(m.group, m.batch, body.(*command.ClusterVersion))
+		return nil, err
+	},
 }
 
 // untyped makes a nil response that comes with an error a plain nil.

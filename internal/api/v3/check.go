@@ -8,13 +8,16 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
 // Standing is what the checks before a handler ask of a member; *server.Member
 // is one. Each answer is a few loads: every call asks.
 type Standing interface {
-	// Capable says whether the cluster has a version, and so knows this API.
-	Capable() bool
+	// Capable says whether the cluster has agreed on a version, and on one that has
+	// what came with that one.
+	Capable(needs command.Version) bool
 	// IsLearner says whether the member follows the log without a vote in it.
 	IsLearner() bool
 	// HasLeader says whether a leader is known here.
@@ -24,12 +27,12 @@ type Standing interface {
 // Check makes the checks before a handler, in order, for every door and every
 // method (spec 1.4, rule 30): the cluster knows the call, a learner may answer
 // it, the client's version is text, and a caller that insists on a leader gets
-// one. learnerMay says whether a learner answers this call; ctx carries the
-// caller's metadata.
+// one. needs is the version of the cluster with which this call came, learnerMay says
+// whether a learner answers it; ctx carries the caller's metadata.
 //
 // It looks values up one by one: asking for all of the metadata would copy them.
-func Check(ctx context.Context, member Standing, learnerMay bool) error {
-	if !member.Capable() {
+func Check(ctx context.Context, member Standing, needs command.Version, learnerMay bool) error {
+	if !member.Capable(needs) {
 		return rpctypes.ErrGRPCNotCapable
 	}
 	if !learnerMay && member.IsLearner() {
@@ -65,7 +68,7 @@ func learnerMayAnswer(req any) bool {
 // CheckUnary runs the checks before every unary method.
 func CheckUnary(member Standing) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		if err := Check(ctx, member, learnerMayAnswer(req)); err != nil {
+		if err := Check(ctx, member, command.FirstVersion, learnerMayAnswer(req)); err != nil {
 			return nil, err
 		}
 		return next(ctx, req)

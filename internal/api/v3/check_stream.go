@@ -8,6 +8,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
 // leaderless is how many looks in a row, an election time-out apart, must find no
@@ -22,7 +24,7 @@ func CheckStream(member Standing, election time.Duration) grpc.StreamServerInter
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		ctx := stream.Context()
 		// A learner has no stream to give but the copy of its own store.
-		if err := Check(ctx, member, info.FullMethod == pb.Maintenance_Snapshot_FullMethodName); err != nil {
+		if err := Check(ctx, member, streamNeeds(info.FullMethod), info.FullMethod == pb.Maintenance_Snapshot_FullMethodName); err != nil {
 			return err
 		}
 		if !insists(ctx) {
@@ -30,6 +32,14 @@ func CheckStream(member Standing, election time.Duration) grpc.StreamServerInter
 		}
 		return guard.run(srv, stream, next)
 	}
+}
+
+// streamNeeds is the version of the cluster with which a stream came.
+func streamNeeds(method string) command.Version {
+	if method == pb.KV_RangeStream_FullMethodName {
+		return command.Version{Major: 3, Minor: 7}
+	}
+	return command.FirstVersion
 }
 
 // leaderGuard looks for a leader on behalf of all streams that insist on one. Its

@@ -13,12 +13,16 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
 // standing is a member that is whatever the test says.
-type standing struct{ versionless, learner, leaderless atomic.Bool }
+type standing struct{ versionless, old, learner, leaderless atomic.Bool }
 
-func (s *standing) Capable() bool   { return !s.versionless.Load() }
+func (s *standing) Capable(needs command.Version) bool {
+	return !s.versionless.Load() && (!s.old.Load() || needs == command.FirstVersion)
+}
 func (s *standing) IsLearner() bool { return s.learner.Load() }
 func (s *standing) HasLeader() bool { return !s.leaderless.Load() }
 
@@ -32,7 +36,7 @@ func TestChecksComeInOrder(t *testing.T) {
 	md := metadata.Pairs("client-api-version", binary, "hasleader", "true")
 	check := func(want codes.Code, text string) {
 		t.Helper()
-		err := Check(metadata.NewIncomingContext(t.Context(), md), s, false)
+		err := Check(metadata.NewIncomingContext(t.Context(), md), s, command.FirstVersion, false)
 		if got := status.Convert(err); got.Code() != want || got.Message() != text {
 			t.Errorf("got %v %q, want %v %q", got.Code(), got.Message(), want, text)
 		}
@@ -51,10 +55,41 @@ func TestChecksComeInOrder(t *testing.T) {
 	md.Set("hasleader", "true")
 	s.leaderless.Store(false)
 	check(codes.OK, "")
-	if err := Check(t.Context(), &standing{}, false); err != nil {
+	if err := Check(t.Context(), &standing{}, command.FirstVersion, false); err != nil {
 		t.Errorf("a call without metadata: %v", err)
 	}
 }
+
+// A stream that came with a later version waits until all members have it; what was
+// always there does not.
+func TestACallThatNotAllMembersKnow(t *testing.T) {
+	s := &standing{}
+	stream := CheckStream(s, time.Second)
+	call := func(method string) codes.Code {
+		return status.Code(stream(nil, plainStream{t.Context()}, &grpc.StreamServerInfo{FullMethod: method}, func(any, grpc.ServerStream) error { return nil }))
+	}
+	s.old.Store(true)
+	if got := call(pb.KV_RangeStream_FullMethodName); got != codes.FailedPrecondition {
+		t.Errorf("a streamed range in an old cluster: %v", got)
+	}
+	if got := call(pb.Watch_Watch_FullMethodName); got != codes.OK {
+		t.Errorf("a watch in an old cluster: %v", got)
+	}
+	s.old.Store(false)
+	if got := call(pb.KV_RangeStream_FullMethodName); got != codes.OK {
+		t.Errorf("a streamed range: %v", got)
+	}
+}
+
+// plainStream is a stream of which only the context is asked.
+type plainStream struct{ ctx context.Context }
+
+func (s plainStream) Context() context.Context   { return s.ctx }
+func (plainStream) SetHeader(metadata.MD) error  { return nil }
+func (plainStream) SendHeader(metadata.MD) error { return nil }
+func (plainStream) SetTrailer(metadata.MD)       {}
+func (plainStream) SendMsg(any) error            { return nil }
+func (plainStream) RecvMsg(any) error            { return nil }
 
 func TestWhatALearnerAnswers(t *testing.T) {
 	s := &standing{}

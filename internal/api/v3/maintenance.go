@@ -28,7 +28,7 @@ func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 	resp := &pb.StatusResponse{
 		Header:           header(m.member, s.Revision),
 		Version:          config.ServerVersion,
-		StorageVersion:   config.StorageVersion,
+		StorageVersion:   m.member.StorageVersion().String(),
 		DbSize:           s.Bytes,
 		DbSizeInUse:      s.Bytes,
 		DbSizeQuota:      s.Quota,

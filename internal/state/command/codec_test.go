@@ -40,6 +40,7 @@ func bodies() []Body {
 		},
 		&CompactRequest{Revision: 1 << 40, Physical: true},
 		&MemberPublish{Member: 0xf00, Name: "infra0", PeerURLs: []string{"http://h:2380"}, ClientURLs: []string{"http://h:2379", ""}},
+		&ClusterVersion{Version: Version{3, 7}},
 		&MemberGenesis{Members: []GenesisMember{{Member: 5, PeerURLs: []string{"http://p"}}, {Member: 6}}},
 		&MemberUpdate{Member: 5, PeerURLs: []string{"http://p", "https://q"}},
 	}
@@ -347,5 +348,36 @@ func TestChangesOfTheConfiguration(t *testing.T) {
 	var unknown *UnknownError
 	if _, err := DecodeChange([]byte{9, 1, 0}); !errors.As(err, &unknown) {
 		t.Errorf("an unknown change: %v", err)
+	}
+}
+
+// What the first programs published had no version; one of zeros is never written.
+func TestAPublicationWithoutAVersion(t *testing.T) {
+	cmd := Encode(nil, Header{}, &MemberPublish{Member: 1, Name: "n"})
+	if c, err := Decode(cmd); err != nil || c.Body.(*MemberPublish).Version != (Version{}) {
+		t.Errorf("%+v, %v", c.Body, err)
+	}
+	told := Encode(nil, Header{}, &MemberPublish{Member: 1, Name: "n", Version: Version{3, 7}})
+	if c, err := Decode(told); err != nil || c.Body.(*MemberPublish).Version != (Version{3, 7}) || len(told) != len(cmd)+2 {
+		t.Errorf("%+v, %v", c.Body, err)
+	}
+	for _, bad := range [][]byte{{0, 0}, {3}, {3, 7, 0}} {
+		if _, err := Decode(append(cmd[:len(cmd):len(cmd)], bad...)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("% x: %v", bad, err)
+		}
+	}
+}
+
+func TestVersions(t *testing.T) {
+	for text, want := range map[string]Version{
+		"3.7.1": {3, 7}, "3.7": {3, 7}, "3.0.0": {3, 0}, "3.10.0-alpha.1": {3, 10},
+		"": {}, "3": {}, "not_decided": {}, "3.x.1": {}, "3.256.0": {}, "0.1.0": {}, "-3.1.0": {},
+	} {
+		if got, ok := ParseVersion(text); got != want || ok != (want != Version{}) {
+			t.Errorf("%q: %v, %v", text, got, ok)
+		}
+	}
+	if v := (Version{3, 10}); !(Version{3, 9}).Before(v) || v.Before(v) || !v.Before(Version{4, 0}) || v.String() != "3.10.0" || (Version{}).String() != "" {
+		t.Errorf("%v", v)
 	}
 }

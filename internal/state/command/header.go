@@ -16,6 +16,8 @@ const (
 	// KindMemberGenesis names the first members, KindMemberUpdate a member's peer URLs.
 	KindMemberGenesis Kind = 17
 	KindMemberUpdate  Kind = 18
+	// KindClusterVersion raises the version of the cluster.
+	KindClusterVersion Kind = 19
 )
 
 // Class says who may propose a command and what becomes of it (rule 14).
@@ -36,9 +38,6 @@ type Origin struct {
 	Boot   id.Boot
 	Seq    id.Seq
 }
-
-// Version is a cluster version a command needs, major and minor.
-type Version struct{ Major, Minor uint8 }
 
 // Header stands before every command's body.
 type Header struct {

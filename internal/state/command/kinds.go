@@ -29,6 +29,7 @@ var kinds = [...]info{
 	{KindMemberPublish, "member-publish", Client, func() Body { return new(MemberPublish) }},
 	{KindMemberGenesis, "member-genesis", Client, func() Body { return new(MemberGenesis) }},
 	{KindMemberUpdate, "member-update", Client, func() Body { return new(MemberUpdate) }},
+	{KindClusterVersion, "cluster-version", Duty, func() Body { return new(ClusterVersion) }},
 }
 
 func (k Kind) info() (info, bool) {

@@ -19,12 +19,14 @@ var (
 )
 
 // MemberPublish tells the facts of a member that others may show: its name and
-// the URLs that it serves clients on. PeerURLs are those it was started with.
+// the URLs that it serves clients on. PeerURLs are those it was started with, Version
+// is the highest version of a cluster that its program can be part of.
 type MemberPublish struct {
 	Member     id.Member
 	Name       string
 	PeerURLs   []string
 	ClientURLs []string
+	Version    Version
 }
 
 // MemberGenesis names the members that a cluster was formed with. Every one of
@@ -92,7 +94,11 @@ func (m *MemberPublish) appendTo(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(m.Member))
 	dst = appendString(dst, m.Name)
 	dst = appendStrings(dst, m.PeerURLs)
-	return appendStrings(dst, m.ClientURLs)
+	dst = appendStrings(dst, m.ClientURLs)
+	if m.Version == (Version{}) {
+		return dst
+	}
+	return append(dst, m.Version.Major, m.Version.Minor)
 }
 
 func (m *MemberPublish) decode(r *reader) {
@@ -100,6 +106,12 @@ func (m *MemberPublish) decode(r *reader) {
 	m.Name = string(r.bytes())
 	m.PeerURLs = r.strings()
 	m.ClientURLs = r.strings()
+	if len(r.b) == 0 {
+		return // the first programs did not tell
+	}
+	if m.Version = (Version{r.byte(), r.byte()}); m.Version == (Version{}) {
+		r.fail("no version")
+	}
 }
 
 func (m *MemberGenesis) appendTo(dst []byte) []byte {

@@ -23,17 +23,21 @@ func (t Table) Genesis(group id.Group, batch engine.Batch, g *command.MemberGene
 	return t
 }
 
-// Publish takes a member's word about its name and client URLs; about its peer
-// URLs only where none are known. A removed member has no word.
+// Publish takes a member's word about its name, client URLs and version; about its
+// peer URLs only where none are known. A removed member has no word. Errors:
+// command.ErrMemberNotFound, command.ErrLowerVersion.
 func (t Table) Publish(group id.Group, batch engine.Batch, p *command.MemberPublish) (Table, error) {
 	if t.Removed(p.Member) {
 		return t, command.ErrMemberNotFound
+	}
+	if p.Version != (command.Version{}) && p.Version.Before(t.version) {
+		return t, command.ErrLowerVersion
 	}
 	facts, known := t.Get(p.Member)
 	if !known {
 		facts = Facts{ID: p.Member, PeerURLs: p.PeerURLs}
 	}
-	facts.Name, facts.ClientURLs = p.Name, p.ClientURLs
+	facts.Name, facts.ClientURLs, facts.Version = p.Name, p.ClientURLs, p.Version
 	return t.set(group, batch, facts), nil
 }
 

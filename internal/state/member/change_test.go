@@ -41,6 +41,8 @@ func (l *life) do(what any, want error) {
 		l.table, err = l.table.Publish(1, l.batch, w)
 	case *command.MemberUpdate:
 		l.table, err = l.table.Update(1, l.batch, w)
+	case *command.ClusterVersion:
+		l.table, err = l.table.Raise(1, l.batch, w)
 	case *command.MemberChange:
 		if err = l.table.Judge(w, 1); err == nil {
 			l.table = l.table.Change(1, l.batch, w)

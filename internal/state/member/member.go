@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
@@ -21,14 +22,19 @@ type Facts struct {
 	Name                 string
 	PeerURLs, ClientURLs []string
 	Learner              bool
+	// Version is the highest version of a cluster that its program can be part of;
+	// zero until it has started.
+	Version command.Version
 }
 
 // Table is the facts of all members, by ID, and the IDs of those that were
-// removed, which never come back. It never changes: a new fact makes a new table.
+// removed, which never come back; and the version of the cluster that they have
+// agreed on. It never changes: a new fact makes a new table.
 // The zero value is empty.
 type Table struct {
 	facts   []Facts
 	removed []id.Member
+	version command.Version
 }
 
 // All lists the facts, by ID. The slice is shared and read-only.
@@ -64,6 +70,8 @@ const (
 	rowEnd       = "member0"
 	removedFirst = "removed/"
 	removedEnd   = "removed0"
+	versionFirst = "version"
+	versionEnd   = "version0"
 )
 
 func rowName(member id.Member) string { return fmt.Sprintf("%s%016x", rowFirst, uint64(member)) }
@@ -87,6 +95,16 @@ func Load(group id.Group, db engine.Reader) (Table, error) {
 		member, ok := decodeRemoved(row)
 		t.removed = append(t.removed, member)
 		return ok && name == removedName(member)
+	})
+	if err != nil {
+		return Table{}, err
+	}
+	err = walk(group, db, versionFirst, versionEnd, func(name string, row []byte) bool {
+		if len(row) != 3 || row[0] != rowFormat {
+			return false
+		}
+		t.version = command.Version{Major: row[1], Minor: row[2]}
+		return name == versionFirst
 	})
 	if err != nil {
 		return Table{}, err
@@ -135,6 +153,9 @@ func (t Table) AppendTo(dst []byte) []byte {
 	for _, member := range t.removed {
 		dst = encodeRemoved(dst, member)
 	}
+	if t.version != (command.Version{}) {
+		dst = encodeVersion(dst, t.version)
+	}
 	return dst
 }
 
@@ -148,14 +169,32 @@ func encode(dst []byte, f Facts) []byte {
 			dst = appendString(dst, s)
 		}
 	}
+	var flags byte
 	if f.Learner {
-		dst = append(dst, learner)
+		flags |= learner
+	}
+	versioned := f.Version != (command.Version{})
+	if versioned {
+		flags |= version
+	}
+	if flags != 0 {
+		dst = append(dst, flags)
+	}
+	if versioned {
+		dst = append(dst, f.Version.Major, f.Version.Minor)
 	}
 	return dst
 }
 
-// learner ends the row of a learner; that of a voter just ends.
-const learner = 1
+// Flags near the end of a row; without any it just ends.
+const (
+	learner = 1
+	version = 2 // major and minor follow
+)
+
+func encodeVersion(dst []byte, v command.Version) []byte {
+	return append(dst, rowFormat, v.Major, v.Minor)
+}
 
 func encodeRemoved(dst []byte, member id.Member) []byte {
 	return binary.AppendUvarint(append(dst, rowFormat), uint64(member))
@@ -182,13 +221,27 @@ func decode(row []byte) (Facts, error) {
 	r := reader{b: row[1:]}
 	f := Facts{ID: id.Member(r.number()), Name: r.string()}
 	f.PeerURLs, f.ClientURLs = r.list(), r.list()
-	if len(r.b) == 1 && r.b[0] == learner {
-		f.Learner, r.b = true, nil
-	}
-	if r.bad || len(r.b) != 0 {
+	if r.bad || !f.decodeFlags(r.b) {
 		return Facts{}, ErrDamaged
 	}
 	return f, nil
+}
+
+func (f *Facts) decodeFlags(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	f.Learner = b[0]&learner != 0
+	switch b[0] {
+	case learner:
+		return len(b) == 1
+	case version, version | learner:
+		if len(b) == 3 {
+			f.Version = command.Version{Major: b[1], Minor: b[2]}
+		}
+		return f.Version != (command.Version{})
+	}
+	return false
 }
 
 type reader struct {

@@ -180,10 +180,16 @@ func (s *stack) publish(member *server.Member) error {
 	if r := <-result; r.Err != nil {
 		return r.Err
 	}
-	if member.Publish(host.Call{To: result, Deadline: member.Deadline()}, command.MemberPublish{Name: "alone"}) {
-		return nil
+	facts := command.MemberPublish{Name: "alone", Version: command.Version{Major: 3, Minor: 7}}
+	if !member.Publish(host.Call{To: result, Deadline: member.Deadline()}, facts) {
+		if r := <-result; r.Err != nil {
+			return r.Err
+		}
 	}
-	return (<-result).Err
+	for member.Upgrade() { // the cluster's version
+		time.Sleep(time.Millisecond)
+	}
+	return nil
 }
 
 type waiter chan host.Result
