@@ -227,6 +227,37 @@ func TestLostRoundIsAskedAgain(t *testing.T) {
 	}
 }
 
+// Reads keep the leader talking to its followers. All the same one whose entries
+// were lost, with or without the news that it could not be reached, is asked again.
+func TestReadsDoNotKeepAFollowerFromBeingAskedAgain(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		w := newWorld(3)
+		for _, r := range w.replicas {
+			r.start()
+		}
+		leader, away := w.replicas[0], w.replicas[1]
+		leader.node.Campaign(w.now)
+		leader.pump()
+		w.settle(nil)
+		for range 100 { // more than go ahead of an answer
+			leader.propose("x")
+		}
+		w.settle(func(from, to id.Member) bool { return from != away.id && to != away.id })
+		if told {
+			leader.node.PeerUnreachable(away.id)
+			leader.pump()
+		}
+		for range 15 {
+			w.pass(20 * time.Millisecond)
+			leader.read()
+			w.settle(nil)
+		}
+		if away.applied != leader.applied {
+			t.Errorf("told %v: the one that was away has applied %d of %d", told, away.applied, leader.applied)
+		}
+	}
+}
+
 // Messages for somebody else, from oneself, or from a term gone by change nothing.
 func TestMessagesThatAreDropped(t *testing.T) {
 	w := newWorld(3)

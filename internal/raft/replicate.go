@@ -165,6 +165,7 @@ func (n *Node) sendAppend(f *progress.Follower, previous id.Index, entries []Ent
 		violated("no term for entry %d, sent to %v", previous, f.Member)
 	}
 	commit := min(n.hard.Commit, previous+id.Index(len(entries)))
+	f.Appended = n.now
 	n.sendTo(f, &Append{Previous: Position{previous, term}, Entries: entries, Commit: n.hard.Commit, Round: n.round}, commit)
 }
 
@@ -301,11 +302,16 @@ func (n *Node) tickLeader() {
 }
 
 // dueAt is when a follower must hear something: a Heartbeat after the last
-// message, or after the last that carried a round which it has not answered.
+// message, or after the last that carried a round or entries which it has not
+// answered. Steady traffic of one kind never keeps a lost message of another from
+// being sent again.
 func (n *Node) dueAt(f *progress.Follower) env.Instant {
 	since := f.Sent
 	if len(n.reads) > 0 && f.RoundHeard < f.RoundSent {
 		since = f.RoundAt
+	}
+	if f.Awaited() {
+		since = min(since, f.Appended)
 	}
 	return since.Add(n.cfg.Heartbeat)
 }

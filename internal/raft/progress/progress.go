@@ -42,6 +42,9 @@ type Follower struct {
 	// the latest that it acknowledged.
 	RoundSent, RoundHeard uint64
 	RoundAt               env.Instant
+	// Appended is when an Append last left, or when it was decided to wait as long
+	// as if one had left.
+	Appended env.Instant
 	// CommitSent is the commit index that it was last told.
 	CommitSent id.Index
 	// Due says that it is to hear something now, whatever there is to say.
@@ -61,7 +64,7 @@ type Follower struct {
 // New is a follower of which nothing is known: the leader guesses that its log
 // ends before next. It counts as heard at now, so that it has time to answer.
 func New(member id.Member, next id.Index, messages, bytes int, now env.Instant) Follower {
-	return Follower{Member: member, next: next, Heard: now, Sent: now,
+	return Follower{Member: member, next: next, Heard: now, Sent: now, Appended: now,
 		window: window{maxMessages: messages, maxBytes: bytes}}
 }
 
@@ -79,6 +82,11 @@ func (f *Follower) Inflight() int { return f.window.bytes }
 
 // Outstanding says that something was sent whose fate is not known.
 func (f *Follower) Outstanding() bool { return f.next > f.match+1 }
+
+// Awaited says that an answer to an Append decides how it goes on.
+func (f *Follower) Awaited() bool {
+	return f.state == Probe && f.asked || f.state == Replicate && f.Outstanding()
+}
 
 // Active says that it was heard from within the last d.
 func (f *Follower) Active(now env.Instant, d time.Duration) bool { return now.Sub(f.Heard) < d }
@@ -179,7 +187,7 @@ func (f *Follower) Rejected(previous, agree id.Index) bool {
 func (f *Follower) Lost() {
 	if f.state == Replicate {
 		f.probe(f.match + 1)
-		f.asked, f.bare = true, true
+		f.askLater()
 	}
 }
 
@@ -197,8 +205,11 @@ func (f *Follower) SnapshotDone(at id.Index) {
 		return
 	}
 	f.probe(max(f.match, at) + 1)
-	f.asked, f.bare = true, true
+	f.askLater()
 }
+
+// askLater is as if a probe had left with the last message, and got lost.
+func (f *Follower) askLater() { f.asked, f.bare, f.Appended = true, true, f.Sent }
 
 func (f *Follower) probe(next id.Index) {
 	f.state, f.next = Probe, next
