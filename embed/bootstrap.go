@@ -129,6 +129,49 @@ func (s *Server) refuseBootstrapped(members []config.InitialMember, who join.Ide
 	return nil
 }
 
+// openGroup brings the group to life. A member that has been here before finds its
+// configuration in the log.
+func (s *Server) openGroup() (err error) {
+	switch {
+	case s.founding != nil:
+		if s.cfg.ForceNewCluster {
+			s.log.Warn("--force-new-cluster has no effect: the data directory is empty", "data-dir", s.cfg.DataDir)
+		}
+		s.group, err = s.host.Open(id.DefaultGroup, s.state, raft.Conf{Voters: s.founding.voters})
+	case s.cfg.ForceNewCluster:
+		err = s.openAlone()
+	default:
+		s.group, err = s.host.Open(id.DefaultGroup, s.state, raft.Conf{})
+	}
+	return err
+}
+
+// openAlone makes this member the only one of its cluster (--force-new-cluster).
+func (s *Server) openAlone() error {
+	var dropped []id.Member
+	var err error
+	s.group, dropped, err = s.host.OpenAlone(id.DefaultGroup, s.state, func() (known []id.Member) {
+		for _, m := range s.state.View().Members() {
+			known = append(known, m.ID)
+		}
+		return known
+	})
+	if err != nil {
+		return fmt.Errorf("cannot force a new cluster with the data of %s: %w", s.cfg.DataDir, err)
+	}
+	if len(dropped) == 0 {
+		s.log.Info("--force-new-cluster has no effect: there is no other member", "cluster-id", s.home.Cluster.String())
+		return nil
+	}
+	names := make([]string, len(dropped))
+	for i, m := range dropped {
+		names[i] = m.String()
+	}
+	s.log.Warn("forcing a new cluster: this member goes on alone with its data, the others are removed and must begin anew",
+		"local-member-id", s.home.Member.String(), "cluster-id", s.home.Cluster.String(), "removed", strings.Join(names, ","))
+	return nil
+}
+
 // publish names the first members, tells this member's name and URLs, and waits
 // until both are in the state: from then on the member is known to be able to
 // write. A cluster whose members are not there yet is waited for.

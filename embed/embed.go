@@ -21,7 +21,6 @@ import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/join"
 	"github.com/kvorum/kvorum/internal/peer"
-	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -150,12 +149,7 @@ func (s *Server) open() (err error) {
 		}
 	}
 	s.startPeers()
-	var first raft.Conf // a member that has been here before finds its own in the log
-	if s.founding != nil {
-		first.Voters = s.founding.voters
-	}
-	s.group, err = s.host.Open(id.DefaultGroup, s.state, first)
-	return err
+	return s.openGroup()
 }
 
 // openStore opens Pebble. On a disk that refuses its first write Pebble never

@@ -36,6 +36,8 @@ type Config struct {
 	PreVote bool
 	// StrictReconfigCheck refuses membership changes that would lose quorum.
 	StrictReconfigCheck bool
+	// ForceNewCluster makes a member that has data the only one of its cluster.
+	ForceNewCluster bool
 
 	// ListenPeerURLs and ListenClientURLs are bound at start: hosts are
 	// addresses or "localhost".

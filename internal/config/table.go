@@ -178,7 +178,7 @@ var table = []option{
 		"History kept by automatic compaction; 0 is off."},
 	{"max-learners", "1", clustering, ready, bind(parseInt[int], func(c *Config) *int { return &c.MaxLearners }),
 		"Most learners in the cluster."},
-	{"force-new-cluster", "false", clustering, later, anyBool,
+	{"force-new-cluster", "false", clustering, ready, bindBool(func(c *Config) *bool { return &c.ForceNewCluster }),
 		"Restart one member as a cluster of one."},
 	{"v2-deprecation", "write-only", clustering, obsolete, anyOf("write-only", "write-only-skip-check", "write-only-drop-data", "gone"),
 		"Phase of the removal of the v2 store. Without effect; goes away in 3.8."},

@@ -31,16 +31,26 @@ const (
 // Errors: *raftlog.DamageError for a lone voter with a damaged log (rule 5),
 // *LostLogError, what Machine.Apply says, the file system's.
 func (h *Host) Open(group id.Group, machine Machine, conf raft.Conf) (*Group, error) {
+	return h.open(group, machine, conf, nil)
+}
+
+// open is Open, or OpenAlone if there is a seizure.
+func (h *Host) open(group id.Group, machine Machine, conf raft.Conf, alone *seizure) (*Group, error) {
 	invariant.Check(h.byID[group] == nil, "group %d is opened twice", group)
 	g := &Group{h: h, id: group, machine: machine}
 	g.pending.init()
 	g.reads.init()
-	start, err := h.recover(group, machine, conf)
+	start, err := h.recover(group, machine, conf, alone != nil)
 	if err != nil {
 		return nil, err
 	}
 	if err := g.replay(&start); err != nil {
 		return nil, err
+	}
+	if alone != nil {
+		if err := alone.seize(h, group, &start); err != nil {
+			return nil, err
+		}
 	}
 	h.bear(g, start)
 	h.groups = append(h.groups, g)
@@ -86,8 +96,8 @@ func (h *Host) bear(g *Group, start raft.Start) {
 }
 
 // recover returns what the log knows of a group, reconciled with the state's mark
-// (rule 12), or makes the group.
-func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf) (raft.Start, error) {
+// (rule 12), or makes the group. One that is to be alone may not be damaged.
+func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf, lone bool) (raft.Start, error) {
 	mark := machine.Mark()
 	var start raft.Start
 	known := false
@@ -106,7 +116,7 @@ func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf) (raft.St
 		h.opts.Log.Create(group, conf)
 		return raft.Start{Conf: conf, Previous: conf}, nil
 	}
-	alone := start.Conf.Alone(h.opts.Member)
+	alone := lone || start.Conf.Alone(h.opts.Member)
 	if damage := h.opts.Log.Damage(); damage != nil {
 		if alone {
 			return raft.Start{}, damage

@@ -174,6 +174,8 @@ var (
 	ErrLeaderChanged   = errors.New("host: leader changed")
 	ErrTooManyRequests = errors.New("host: too many requests")
 	ErrTooLarge        = errors.New("host: command is too large")
+	ErrNoData          = errors.New("host: there is no data to go on with")
+	ErrNoMember        = errors.New("host: this member is none of its cluster")
 )
 
 // Options are what a host is made of.

@@ -74,6 +74,9 @@ type member struct {
 	ready   [stages]bool
 	wake    [stages]env.Instant
 	openErr error
+	// lone: it starts as the only member; dropped are the others.
+	lone    bool
+	dropped []id.Member
 	// stalled: no sync of its disk ends; stalls is what was told of it.
 	stalled bool
 	stalls  []Stall
@@ -138,7 +141,11 @@ func (m *member) start() bool {
 	if !m.w.noSaves {
 		machine = savingRegister{m.state}
 	}
-	m.group, m.openErr = m.host.Open(1, machine, m.w.conf())
+	if m.lone {
+		m.group, m.dropped, m.openErr = m.host.OpenAlone(1, machine, func() []id.Member { return m.w.conf().Voters })
+	} else {
+		m.group, m.openErr = m.host.Open(1, machine, m.w.conf())
+	}
 	for i := range m.ready {
 		m.ready[i], m.wake[i] = true, env.Never
 	}
