@@ -137,21 +137,13 @@ func (s *stepper) drive(g *Group, o *outgoing) bool {
 	}
 	switch {
 	case o.sent < o.acked+len(o.window):
-		s.paced = g.now.Add(g.chunkPause())
+		s.paced = g.now.Add(s.bulkPause(g))
 		s.sendChunk(g, o)
 	case o.mayRead():
-		s.paced = g.now.Add(g.chunkPause())
+		s.paced = g.now.Add(s.bulkPause(g))
 		s.readChunk(g, o)
 	}
 	return true
-}
-
-// chunkPause is how long a group's transfers pause between two chunks.
-func (g *Group) chunkPause() time.Duration {
-	if g.hurried.Load() {
-		return 0
-	}
-	return chunkPause
 }
 
 func (o *outgoing) mayRead() bool { return !o.reading && !o.ended && len(o.window) < windowChunks }
@@ -235,7 +227,7 @@ func (s *stepper) takeRead(g *Group, r *readChunk) {
 		return
 	}
 	o.window, o.ended = append(o.window, r.sentChunk), r.last
-	if g.chunkPause() > 0 {
+	if s.bulkPause(g) > 0 {
 		s.paced = max(s.paced, g.now.Add(readShare*r.took))
 	}
 	if o.sent == o.acked+len(o.window)-1 {

@@ -29,7 +29,7 @@ const (
 	// flushes and compactions are that nobody waits for: a chunk takes a processor,
 	// the disk and the network on two members for some milliseconds, and puts shall
 	// not wait behind it. A transfer for which more log has to be kept than the
-	// retention allows does not pause.
+	// retention allows does not pause; see also bulkPause.
 	chunkPause = 12 * time.Millisecond
 	// readShare makes a transfer pause for so many times as long as it took to read a
 	// chunk: it takes at most a fifth of a disk that is slow or busy.

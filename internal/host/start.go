@@ -74,7 +74,8 @@ func (h *Host) bear(g *Group, start raft.Start) {
 	}, start, now)
 	g.term.Store(uint64(start.Hard.Term))
 	g.lastDone.Store(uint64(start.Applied))
-	g.step.bornTerm, g.step.commit = start.Hard.Term, start.Applied
+	g.step.bornTerm = start.Hard.Term
+	g.step.logEnd = logEnd{commit: start.Applied, last: start.Last, moved: now}
 	g.step.confs = []raft.PlacedConf{{Conf: start.Conf, Index: start.ConfIndex}}
 	if start.ConfIndex > start.PreviousIndex {
 		g.step.confs = slices.Insert(g.step.confs, 0, raft.PlacedConf{Conf: start.Previous, Index: start.PreviousIndex})

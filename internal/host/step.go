@@ -16,6 +16,8 @@ type stepper struct {
 	now   env.Instant
 	// paced is before when no chunk of a state may be read or sent.
 	paced env.Instant
+	// readDue is when the next read of the log for a follower may begin.
+	readDue env.Instant
 	// work are the groups that this turn has touched; they stay locked to its end.
 	work []*Group
 	// more says that another turn would find something although nothing arrived.
@@ -48,8 +50,7 @@ type stepState struct {
 	forwards []forwarded
 	duties   []proposal
 	confs    []raft.PlacedConf
-	// commit is at most the node's.
-	commit id.Index
+	logEnd
 	transfers
 	disk progress
 	wake env.Instant
@@ -229,7 +230,7 @@ func (s *stepper) stepGroup(g *Group) {
 	s.propose(g)
 	s.askReads(g)
 	s.drain(g)
-	wake := s.turnTransfers(g)
+	wake := min(s.turnTransfers(g), s.turnReads(g))
 	s.drain(g)
 	g.step.wake = min(g.node.Wake(), g.pending.wake(), g.reads.wake(), g.changes.wake(), wake, look)
 }
@@ -242,7 +243,7 @@ func (s *stepper) drain(g *Group) {
 			break
 		}
 		g.term.Store(uint64(out.Hard.Term))
-		g.step.commit = out.Hard.Commit
+		g.step.follow(&out, g.now)
 		for _, e := range out.Events {
 			s.note(g, e)
 		}
@@ -315,21 +316,6 @@ func (g *Group) setConf(conf raft.Conf) {
 
 // leads says whether this replica is known to lead.
 func (s *stepper) leads(g *Group) bool { return g.step.leader == s.h.opts.Member }
-
-// load has entries read back for a follower: by a task, since a turn never waits
-// for a disk.
-func (s *stepper) load(g *Group, l raft.Load) {
-	h := s.h
-	h.opts.Tasks.Go("read the log back", func() (done bool) {
-		entries, err := h.opts.Log.Entries(g.id, l.Low, l.High, l.MaxBytes)
-		if err != nil && !isTrimmed(err) {
-			h.fail(err)
-		}
-		h.stepper.inbox.report(report{kind: reportLoaded, g: g, more: &loadedEntries{l, entries}})
-		h.wake(stepStage)
-		return true
-	})
-}
 
 // expire ends the calls whose deadline has passed.
 func (s *stepper) expire(g *Group) {
