@@ -44,29 +44,42 @@ var smallWorlds = []smallWorld{
 		rules: smallRules{targets: []Conf{{Voters: members(1, 2)}, {Voters: members(2, 3)}, {Voters: members(3)}, {Voters: three}}}},
 }
 
-// TestSmallWorlds searches all that can happen in small worlds. With -deep more can
-// happen in them, and syncs are late as well:
+// TestSmallWorlds searches all that can happen in small worlds. With -deep it goes on
+// with late syncs, and with more that can happen:
 //
 //	go test -run TestSmallWorlds -deep 3000000 -timeout 0 -v ./internal/raft
 func TestSmallWorlds(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(300))
-	limit, kept, lates := 40_000, 40_000, []bool{false}
-	if *deepFlag > 0 {
-		limit, kept, lates = *deepFlag, min(*deepFlag, 400_000), []bool{false, true}
-	}
 	total := 0
+	search := func(w smallWorld, what string, limit int) {
+		f := w.search(limit, min(limit, mostKept))
+		total += f.states
+		if f.story != "" {
+			t.Errorf("%s%s:\n%s", w.name, what, f.story)
+		}
+		t.Logf("%s%s: %d states, all within %d steps, complete %v", w.name, what, f.states, f.depth, f.complete)
+	}
 	for _, w := range smallWorlds {
-		for _, late := range lates {
-			if w.rules.late = late; *deepFlag > 0 {
+		if *deepFlag == 0 {
+			search(w, "", shortSearch)
+			continue
+		}
+		for _, more := range []string{"", " and more"} {
+			if more != "" {
 				w.left = w.deep
 			}
-			f := w.search(limit, kept)
-			total += f.states
-			if f.story != "" {
-				t.Errorf("%s (late %v):\n%s", w.name, late, f.story)
-			}
-			t.Logf("%s (late %v): %d states, all within %d steps, complete %v", w.name, late, f.states, f.depth, f.complete)
+			w.rules.late = false
+			search(w, more, *deepFlag)
+			w.rules.late = true
+			search(w, more+", late syncs", *deepFlag)
 		}
 	}
 	t.Logf("%d states", total)
 }
+
+// shortSearch is how many states of each world the short search visits at most;
+// mostKept how many a search goes on from at a time: about 2 GB.
+const (
+	shortSearch = 40_000
+	mostKept    = 500_000
+)
