@@ -253,12 +253,21 @@ func quota(flag int64) int64 {
 	return flag
 }
 
+// farewell is how long a member that was removed still answers: who removed it may
+// have asked it to.
+const farewell = time.Second
+
+// removed ends a member that the others have removed.
+func (s *Server) removed() {
+	time.AfterFunc(farewell, func() { s.fail(errRemoved) })
+}
+
 // tell writes what happens in a group to the log.
 func (s *Server) tell(group id.Group, e raft.Event) {
 	attrs := []any{"group", uint32(group), "term", uint64(e.Term)}
 	switch e.Kind {
 	case raft.Removed:
-		s.fail(errRemoved)
+		s.removed()
 	case raft.BecameLeader:
 		s.log.Info("became leader", attrs...)
 	case raft.BecameFollower:

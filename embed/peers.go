@@ -27,7 +27,7 @@ func (s *Server) startPeers() {
 		Answer:    s.answer,
 		Lost:      func(m id.Member) { s.host.Unreachable(m) },
 		IsRemoved: func(m id.Member) bool { return s.state.View().Removed(m) },
-		Removed:   func(id.Member) { s.fail(errRemoved) },
+		Removed:   func(id.Member) { s.removed() },
 		Limits:    peer.Limits{Silence: s.cfg.ElectionTimeout},
 	})
 }

@@ -3,6 +3,7 @@ package v3
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,9 @@ func (c *cluster) MemberRemove(ctx context.Context, req *pb.MemberRemoveRequest)
 	if err := c.change(ctx, &change); err != nil {
 		return nil, toWire(err)
 	}
-	return &pb.MemberRemoveResponse{Header: header(c.member, 0), Members: c.members()}, nil
+	// A member that removes itself may not hear how its own list becomes shorter.
+	left := slices.DeleteFunc(c.members(), func(m *pb.Member) bool { return m.ID == req.GetID() })
+	return &pb.MemberRemoveResponse{Header: header(c.member, 0), Members: left}, nil
 }
 
 func (c *cluster) MemberPromote(ctx context.Context, req *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
@@ -101,6 +104,8 @@ func (c *cluster) change(ctx context.Context, change *command.MemberChange) erro
 	for {
 		_, err := awaitUntil(ctx, 0, func(call host.Call) { c.member.Change(call, change) })
 		switch {
+		case err == nil && change.Change == command.RemoveMember && change.Member == c.member.Header().Member:
+			return nil // nobody confirms a read of one that is a member no more
 		case err == nil:
 			_, err = await(ctx, c.member, c.member.Barrier)
 			return err

@@ -26,8 +26,8 @@ internal/rpc
 internal/api/v3  internal/api/ops  internal/cli/print
 internal/cli/ctl  internal/cli/bench
 
-internal/testkit/model
-internal/testkit/linear  internal/testkit/certs  internal/testkit/history  internal/testkit/script  internal/testkit/arch
+internal/testkit/model  internal/testkit/certs
+internal/testkit/linear  internal/testkit/history  internal/testkit/script  internal/testkit/arch
 internal/testkit/cluster
 embed  internal/sim
 cmd/etcd  cmd/etcdctl  cmd/bench  cmd/simulate

@@ -105,8 +105,12 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
+	program := args[2]
+	if own := filepath.Join(storyOf(ts).bin, program); program == "etcdctl" {
+		program = own // not the one that the machine has
+	}
 	for begun := time.Now(); ; {
-		cmd := exec.Command(args[2], args[3:]...)
+		cmd := exec.Command(program, args[3:]...)
 		cmd.Env, cmd.Dir = append(environOf(ts), ctlVariables(ts)...), storyOf(ts).dir
 		said, err := cmd.CombinedOutput()
 		if found := want.FindSubmatch(said); err == nil && found != nil {
@@ -121,8 +125,10 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 
 // ctlVariables are the story's settings of etcdctl.
 func ctlVariables(ts *testscript.TestScript) (list []string) {
-	for _, name := range []string{"ETCDCTL_API", "ETCDCTL_ENDPOINTS"} {
-		list = append(list, name+"="+ts.Getenv(name))
+	for _, name := range []string{"ETCDCTL_API", "ETCDCTL_ENDPOINTS", "ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"} {
+		if value := ts.Getenv(name); value != "" {
+			list = append(list, name+"="+value)
+		}
 	}
 	return list
 }
@@ -212,11 +218,15 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 // line and the body.
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: http METHOD PATH")
+		ts.Fatalf("usage: http METHOD PATH|URL")
 	}
 	v, err := storyOf(ts).find(firstName)
 	ts.Check(err)
-	req, err := http.NewRequest(args[0], "http://"+v.client+args[1], nil)
+	url := args[1]
+	if strings.HasPrefix(url, "/") {
+		url = "http://" + v.client + url
+	}
+	req, err := http.NewRequest(args[0], url, nil)
 	ts.Check(err)
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)

@@ -15,7 +15,11 @@
 //	etcdctl args...            run etcdctl with the story's endpoints
 //	until VAR REGEXP prog...   run until the output matches; VAR is the last group
 //	exits CODE program args... run a program that must end with the code
-//	http METHOD PATH           ask the first server; print status, headers, body
+//	http METHOD PATH|URL       ask the first server, or another one; print status, headers, body
+//	alone ADDRESS              wait until no other story has this address; it is a lock
+//	certificates DIR HOST...   make DIR/ca.pem, and DIR/etcd.pem with DIR/etcd-key.pem for the hosts
+//	systemctl start UNIT...    start NAME.service files of the story; go on when all told systemd READY=1
+//	systemctl stop|kill UNIT   SIGTERM or SIGKILL, and wait until it is gone
 //
 //	[our-etcd] [our-etcdctl]   whose programs the story runs with
 //
@@ -30,6 +34,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -77,6 +82,11 @@ func Main(m *testing.M, programs map[string]func() int) {
 func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 	t.Helper()
 	bin := t.TempDir()
+	gomod, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Dir(strings.TrimSpace(string(gomod)))
 	for name, p := range map[string]Program{"etcd": etcd, "etcdctl": etcdctl} {
 		if err := os.Symlink(p.path, filepath.Join(bin, name)); err != nil {
 			t.Fatal(err)
@@ -86,7 +96,7 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
-			s := &story{bin: bin, dir: env.WorkDir, servers: map[string]*server{}}
+			s := &story{t: t, bin: bin, dir: env.WorkDir, root: root, servers: map[string]*server{}}
 			env.Values[storyKey{}] = s
 			env.Defer(s.end)
 			first, err := s.find(firstName)
@@ -97,7 +107,6 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 			env.Setenv("ENDPOINT", first.client)
 			env.Setenv("PEER", first.peer)
 			env.Setenv("ETCDCTL_API", "3")
-			env.Setenv("ETCDCTL_ENDPOINTS", first.client)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -111,6 +120,10 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 			"etcdctl":  cmdEtcdctl,
 			"exits":    cmdExits,
 			"http":     cmdHTTP,
+
+			"alone":        cmdAlone,
+			"certificates": cmdCertificates,
+			"systemctl":    cmdSystemctl,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {

@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -44,6 +45,13 @@ func fakeEtcd() int {
 	signal.Notify(asked, syscall.SIGTERM)
 	fmt.Println("args", strings.Join(args, " "))
 	fmt.Fprintln(os.Stderr, `{"msg":"ready to serve client requests"}`)
+	if conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET")); err == nil {
+		said := os.Getenv("SAYS")
+		if said == "" {
+			said = "READY=1"
+		}
+		_, _ = conn.Write([]byte(said))
+	}
 	<-asked
 	fmt.Fprintln(os.Stderr, "stopped when asked")
 	return 0

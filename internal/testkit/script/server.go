@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -33,7 +34,10 @@ var errTaken = errors.New(takenText)
 
 // story is the state of one running story.
 type story struct {
+	t        testing.TB
 	bin, dir string
+	root     string         // of the checkout
+	locks    []net.Listener // see cmdAlone
 	servers  map[string]*server
 	names    []string // of servers, in the order of their first mention
 }
@@ -98,6 +102,14 @@ func (s *story) startOnce(v *server, environ, flags []string) error {
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=" + v.name + "=" + peer,
 	}, flags...)
+	cmd := exec.Command(filepath.Join(s.bin, "etcd"), args...)
+	cmd.Dir, cmd.Env = s.dir, environ
+	return s.launch(v, cmd, nil)
+}
+
+// launch starts a server's process and returns once it has said in its log that
+// it serves or, if told is not nil, once that says how the start went.
+func (s *story) launch(v *server, cmd *exec.Cmd, told <-chan error) error {
 	log, err := os.Create(filepath.Join(s.dir, v.name+".log"))
 	if err != nil {
 		return err
@@ -107,8 +119,6 @@ func (s *story) startOnce(v *server, environ, flags []string) error {
 		log.Close()
 		return err
 	}
-	cmd := exec.Command(filepath.Join(s.bin, "etcd"), args...)
-	cmd.Dir, cmd.Env = s.dir, environ
 	cmd.Stdout, cmd.Stderr = write, write
 	err = cmd.Start()
 	write.Close()
@@ -126,15 +136,28 @@ func (s *story) startOnce(v *server, environ, flags []string) error {
 		_ = cmd.Wait()
 		close(v.gone)
 	}()
-	select {
-	case err = <-heard:
-	case <-time.After(patience):
-		err = fmt.Errorf("server %s did not become ready within %v", v.name, patience)
-	}
-	if err != nil {
+	if err = await(heard, told); err != nil {
+		err = fmt.Errorf("server %s: %w", v.name, err)
 		v.kill(syscall.SIGKILL)
 	}
 	return err
+}
+
+// await waits for the end of a start.
+func await(heard, told <-chan error) error {
+	after := time.After(patience)
+	for {
+		select {
+		case err := <-heard:
+			if err != nil || told == nil {
+				return err
+			}
+		case err := <-told:
+			return err
+		case <-after:
+			return fmt.Errorf("it did not become ready within %v", patience)
+		}
+	}
 }
 
 // listen copies the server's log to its file. It reports once: nil when the
@@ -187,5 +210,8 @@ func (s *story) end() {
 		if v := s.servers[name]; v.process != nil {
 			v.kill(syscall.SIGKILL)
 		}
+	}
+	for _, l := range s.locks {
+		l.Close()
 	}
 }
