@@ -1,6 +1,7 @@
 package embed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ import (
 type seat struct {
 	*member
 	name, dir, client, peer string
+	// version, if it is set, is what its program passes for.
+	version string
 }
 
 // table is a cluster of real members in this process.
@@ -79,7 +82,7 @@ func (tb *table) startOne(state string, s *seat) error {
 	if err != nil {
 		return err
 	}
-	server, err := Start(cfg, slog.New(tb.log))
+	server, err := start(cfg, slog.New(tb.log), cmp.Or(s.version, config.ServerVersion))
 	if err != nil {
 		return err
 	}

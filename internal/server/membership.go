@@ -74,18 +74,32 @@ func (m *Member) changeHere(call host.Call, c *command.MemberChange) {
 		m.end(call, raft.ErrChangePending)
 		return
 	}
-	err := m.opts.State.View().JudgeChange(c, m.opts.MaxLearners)
-	if err == nil && c.Change == command.PromoteMember && !inSync(&status, c.Member) {
-		err = command.ErrLearnerNotReady
-	}
-	if err == nil && m.opts.StrictReconfig {
-		err = m.strict(c, &status)
-	}
-	if err != nil {
+	if err := m.refuse(c, &status); err != nil {
 		m.end(call, err)
 		return
 	}
 	m.opts.Group.ProposeConf(call, status.ConfIndex, confAfter(status.Conf, c), command.EncodeChange(c))
+}
+
+// refuse says why a change may not be, in the order of spec 5: an addition is looked
+// at by the strict check first, other changes once it is known whom they are about.
+func (m *Member) refuse(c *command.MemberChange, s *host.Status) error {
+	adds := c.Change == command.AddMember || c.Change == command.AddLearner
+	if adds && m.opts.StrictReconfig {
+		if err := m.strict(c, s); err != nil {
+			return err
+		}
+	}
+	if err := m.opts.State.View().JudgeChange(c, m.opts.MaxLearners); err != nil {
+		return err
+	}
+	if c.Change == command.PromoteMember && !inSync(s, c.Member) {
+		return command.ErrLearnerNotReady
+	}
+	if !adds && m.opts.StrictReconfig {
+		return m.strict(c, s)
+	}
+	return nil
 }
 
 // confAfter is the configuration that a change leads to.

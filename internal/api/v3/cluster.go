@@ -74,7 +74,7 @@ func (c *cluster) MemberRemove(ctx context.Context, req *pb.MemberRemoveRequest)
 
 func (c *cluster) MemberPromote(ctx context.Context, req *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
 	change := command.MemberChange{Change: command.PromoteMember, Member: id.Member(req.GetID())}
-	if err := c.change(ctx, &change); err != nil {
+	if err := c.promote(ctx, &change); err != nil {
 		return nil, toWire(err)
 	}
 	return &pb.MemberPromoteResponse{Header: header(c.member, 0), Members: c.members()}, nil
@@ -91,6 +91,24 @@ func (c *cluster) MemberUpdate(ctx context.Context, req *pb.MemberUpdateRequest)
 	}
 	return &pb.MemberUpdateResponse{Header: header(c.member, 0), Members: c.members()}, nil
 }
+
+// promote is change, but does not wait for a leader for longer than any other call
+// (spec 1.5).
+func (c *cluster) promote(ctx context.Context, change *command.MemberChange) error {
+	bounded, cancel := context.WithTimeout(ctx, c.member.Timeout())
+	defer cancel()
+	err := c.change(bounded, change)
+	switch {
+	case !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
+		return err
+	case c.member.HasLeader():
+		return host.ErrTimeout
+	}
+	return errNoLeaderCame
+}
+
+// errNoLeaderCame ends a call that says so, other than host.ErrNoLeader.
+var errNoLeaderCame = errors.New("v3: no leader came")
 
 // changeRetry is the pause before a change is tried again that found another one
 // under way, or no leader.

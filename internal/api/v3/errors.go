@@ -58,6 +58,7 @@ var wire = []struct {
 	{engine.ErrIterators, status.Error(codes.Unknown, "etcdserver: too many requests")},
 	// A snapshot was installed under the read: it may be asked again.
 	{mvcc.ErrReplaced, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
+	{errNoLeaderCame, rpctypes.ErrGRPCNoLeader},
 	// Quirk of spec 1.5: a request for which no leader came ends plainly.
 	{host.ErrNoLeader, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
 	{context.DeadlineExceeded, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
