@@ -72,7 +72,12 @@ func (r *receiving) add(encoded []byte) error {
 		}
 	}
 	r.chunks++
-	r.ended = c.last
+	if r.ended = c.last; !r.ended {
+		return nil
+	}
+	if err := r.into.Seal(); err != nil {
+		return fmt.Errorf("state: receiving a snapshot: %w", err)
+	}
 	return nil
 }
 

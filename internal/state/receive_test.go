@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kvorum/kvorum/internal/env/simenv"
@@ -187,6 +188,50 @@ func TestAReceivedSnapshotThatIsGivenUp(t *testing.T) {
 	}
 	if s.hash() != want || s.m.Mark() != at || len(s.tables()) > 0 {
 		t.Fatalf("another state, at %v, beside %v", s.m.Mark(), s.tables())
+	}
+	if err := s.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The disk fills up while a snapshot is taken in: it is refused, its tables go, and
+// the state goes on with the room that they leave.
+func TestAFullDiskRefusesASnapshot(t *testing.T) {
+	from := filled(t)
+	noise := rand.New(rand.NewPCG(3, 4))
+	for i := range 200 {
+		value := make([]byte, 4000)
+		for i := range value {
+			value[i] = byte(noise.Uint32())
+		}
+		from.put(fmt.Sprintf("big%d", i), string(value))
+	}
+	at, list := chunks(t, from, 20_000)
+	s := &seat{t: t, disk: simenv.NewDisk(1, simenv.DiskOptions{})}
+	s.open()
+	s.put(1, "a", "1")
+	s.disk.SetCapacity(s.disk.Used() + 300_000)
+	in := s.m.Receive(at, raft.PlacedConf{})
+	var err error
+	for _, chunk := range list {
+		if err = in.Add(chunk); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("a snapshot of 800 KB on a disk with room for 300: %v", err)
+	}
+	if err := in.Close(); err != nil || len(s.tables()) > 0 {
+		t.Fatalf("%v, and %v is left", err, s.tables())
+	}
+	s.put(2, "a", "2")
+	if err := s.m.StartFlush(); err != nil {
+		t.Fatal(err)
+	}
+	for at := (raft.Position{}); at.Index < 2; {
+		if at, err = s.m.Durable(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.db.Close(); err != nil {
 		t.Fatal(err)

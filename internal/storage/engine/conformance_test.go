@@ -118,6 +118,9 @@ func install(db engine.DB, lower, upper []byte, next func() (key, value []byte, 
 			return errors.Join(err, in.Close())
 		}
 	}
+	if err := in.Seal(); err != nil {
+		return errors.Join(err, in.Close())
+	}
 	return errors.Join(in.Commit(), in.Close())
 }
 

@@ -158,7 +158,10 @@ type Installation interface {
 	// may call it, one at a time, also while another commits to the store. After an
 	// error, the file system's, the installation can only be closed.
 	Add(key, value []byte) error
-	// Commit replaces the span by the rows in one atomic, durable step: after a
+	// Seal says that no more rows come, and waits until those that came are on stable
+	// storage; a disk that is full may be noticed only here. Otherwise as Add.
+	Seal() error
+	// Commit, after Seal, replaces the span by the rows in one atomic, durable step: after a
 	// crash either all of the old rows are there or all of the new. A flush is done
 	// and waited for first (rule 20). It is a call of Writer's goroutine. An error
 	// leaves the span as it was. Errors: ErrFailed, *CorruptionError.

@@ -240,6 +240,9 @@ func (in *installation) Add(key, value []byte) error {
 	return nil
 }
 
+// Seal is engine.Installation's.
+func (in *installation) Seal() error { return nil }
+
 // Commit is engine.Installation's.
 func (in *installation) Commit() error {
 	db := in.db

@@ -32,7 +32,8 @@ type installation struct {
 	paths        []string
 	w            *sstable.Writer
 	last         []byte
-	unsound      bool // an Add has failed
+	sealed       bool
+	unsound      bool // an Add or Seal has failed
 }
 
 // Prepare is engine.Keeper's.
@@ -91,6 +92,13 @@ func (in *installation) begin() error {
 	return nil
 }
 
+// Seal is engine.Installation's.
+func (in *installation) Seal() error {
+	err := in.finish()
+	in.sealed, in.unsound = true, in.unsound || err != nil
+	return err
+}
+
 // finish closes the present table, synced.
 func (in *installation) finish() error {
 	if in.w == nil {
@@ -104,15 +112,12 @@ func (in *installation) finish() error {
 // Commit is engine.Installation's.
 func (in *installation) Commit() error {
 	db := in.db
-	invariant.Check(!in.unsound, "install: a row is missing")
+	invariant.Check(in.sealed && !in.unsound, "install: a row is missing")
 	if err := db.flushNow(); err != nil {
 		return err
 	}
-	err := in.finish()
-	if err == nil {
-		span := pebble.KeyRange{Start: in.lower, End: in.upper}
-		_, err = db.p.IngestAndExcise(context.Background(), in.paths, nil, nil, span)
-	}
+	span := pebble.KeyRange{Start: in.lower, End: in.upper}
+	_, err := db.p.IngestAndExcise(context.Background(), in.paths, nil, nil, span)
 	if err == nil {
 		in.paths = nil // Pebble has taken the tables over
 		return db.disk.failure()

@@ -160,6 +160,7 @@ func TestInstallOfManyTables(t *testing.T) {
 		}
 		must(t, in.Add(meta(fmt.Sprintf("%06d", n)), value))
 	}
+	must(t, in.Seal())
 	must(t, in.Commit())
 	must(t, in.Close())
 	if tables := db.p.Metrics().Total().TablesCount; tables < 3 {
