@@ -52,6 +52,52 @@ const (
 	JointOneHalf
 	// RemovedVotes: a removed member still votes, with those that have seen it do so.
 	RemovedVotes
+	// SnapshotOlderThanLog: a snapshot older than the log is installed.
+	SnapshotOlderThanLog
+	// ResetBeforeInstall: the log is reset before the snapshot is in the state (rule 21).
+	ResetBeforeInstall
+	// InstallTakenForLoss: a crash between install and log reset is taken for a lost log (rule 12).
+	InstallTakenForLoss
+	// PendingOverJump: proposals are kept, and made again, over a snapshot jump (rule 13).
+	PendingOverJump
+	// RefusalTakenForFate: a refusal proves what became of a proposal that was sent twice (rule 13).
+	RefusalTakenForFate
+	// ForwardOfAnyTerm: a leader appends what was forwarded to it in another term (rule 13).
+	ForwardOfAnyTerm
+	// AgainAtLeaderChange: proposals are made again as soon as another leads (rule 13).
+	AgainAtLeaderChange
+	// DutyProposedAgain: a duty is proposed again in a later term (rule 14).
+	DutyProposedAgain
+	// DamagedVotes: a member whose log is damaged votes and stands (rule 5).
+	DamagedVotes
+	// TrimPastDurable: the log is trimmed to what is applied, not to what is durable (rule 7).
+	TrimPastDurable
+	// ReadOfAnotherBoot: a read is answered for another boot of its member (rule 11).
+	ReadOfAnotherBoot
+	// ReadBeforeTerm: a leader answers reads before an entry of its term is committed (rule 11).
+	ReadBeforeTerm
+	// ReadByEarlierRound: a read is confirmed by a round that left before it came (rule 11).
+	ReadByEarlierRound
+	// FollowerReadsAlone: a follower answers linearizable reads by itself.
+	FollowerReadsAlone
+	// VoteForShorterLog: votes are given without a look at the log.
+	VoteForShorterLog
+	// TransferSkipsLog: leadership is handed to whoever, whatever its log has.
+	TransferSkipsLog
+	// AppendAnywhere: entries are appended after an entry of another term.
+	AppendAnywhere
+	// CommitBeyondMatch: a follower commits entries that its leader did not speak of.
+	CommitBeyondMatch
+	// HeartbeatCommitsAll: heartbeats commit more than is known to agree.
+	HeartbeatCommitsAll
+	// LeaderCountsUnsynced: a leader counts its own entries before they are durable.
+	LeaderCountsUnsynced
+	// ConfKeptOnTruncation: a configuration outlives its entry (rule 10).
+	ConfKeptOnTruncation
+	// SnapshotConfOfNow: a snapshot carries the latest configuration, not that of its index.
+	SnapshotConfOfNow
+	// SnapshotConfIgnored: the configuration of a snapshot is ignored.
+	SnapshotConfIgnored
 	// Count is the number of defects plus one.
 	Count
 )
@@ -62,6 +108,12 @@ var names = [Count]string{
 	"mark-outside-batch", "start-without-term-check", "no-directory-sync", "compact-late",
 	"resend-without-window", "apply-before-durable", "duty-outlives-term", "serve-read-at-once",
 	"learner-votes", "change-at-apply", "joint-one-half", "removed-votes",
+	"snapshot-older-than-log", "reset-before-install", "install-taken-for-loss", "pending-over-jump",
+	"refusal-taken-for-fate", "forward-of-any-term", "again-at-leader-change", "duty-proposed-again",
+	"damaged-votes", "trim-past-durable", "read-of-another-boot", "read-before-term", "read-by-earlier-round",
+	"follower-reads-alone", "vote-for-shorter-log", "transfer-skips-log", "append-anywhere",
+	"commit-beyond-match", "heartbeat-commits-all", "leader-counts-unsynced", "conf-kept-on-truncation",
+	"snapshot-conf-of-now", "snapshot-conf-ignored",
 }
 
 // String names the defect as the simulator's flag does.

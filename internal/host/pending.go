@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -269,7 +270,7 @@ func (p *pendings) lose(to []ended, term id.Term) (results []ended, count, bytes
 		if x.cmd == nil || x.term == 0 || x.term >= term {
 			continue
 		}
-		if x.class == command.Duty {
+		if x.class == command.Duty && !defect.On(defect.DutyProposedAgain) {
 			to = append(to, ended{x.call.To, Result{Tag: x.call.Tag, Err: ErrLeaderChanged}})
 			bytes += p.remove(seq, x)
 			count++
@@ -285,7 +286,7 @@ func (p *pendings) lose(to []ended, term id.Term) (results []ended, count, bytes
 // was sent in a term up to it nobody can say any more what became of it.
 func (p *pendings) jump(to []ended, term id.Term) (results []ended, count, bytes int) {
 	return p.end(to, func(x *pending) error {
-		if x.term != 0 && x.term <= term {
+		if x.term != 0 && x.term <= term && !defect.On(defect.PendingOverJump) {
 			return ErrTimeoutLeader
 		}
 		return nil
@@ -299,7 +300,7 @@ func (p *pendings) refuse(to []ended, term id.Term, seqs []id.Seq) (results []en
 	defer p.mu.Unlock()
 	for _, seq := range seqs {
 		x := p.find(seq)
-		if x == nil || x.term != term || x.sends != 1 {
+		if x == nil || x.term != term || x.sends != 1 && !defect.On(defect.RefusalTakenForFate) {
 			continue
 		}
 		if x.class == command.Duty {

@@ -110,7 +110,7 @@ func (p *persister) gather(now env.Instant) bool {
 			p.release(item.g)
 		case item.number == 0:
 			l.moved(item.durable, now)
-		case len(l.held) > 0 || item.save.Reset != nil:
+		case len(l.held) > 0 || item.save.Reset != nil && !defect.On(defect.ResetBeforeInstall):
 			l.held = append(l.held, *item)
 		default:
 			p.gathered = append(p.gathered, *item)
@@ -126,6 +126,9 @@ func (p *persister) gather(now env.Instant) bool {
 // release lets go what waited for the oldest held snapshot, up to the next one.
 func (p *persister) release(g *Group) {
 	held := g.log.held
+	if len(held) == 0 && defect.On(defect.ResetBeforeInstall) {
+		return
+	}
 	n := 1
 	for n < len(held) && held[n].save.Reset == nil {
 		n++

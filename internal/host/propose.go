@@ -166,14 +166,14 @@ func (s *stepper) resend(g *Group) {
 func (s *stepper) acceptForwards(to []staged, g *Group, term id.Term) []staged {
 	rest := g.step.forwards[:0]
 	for _, f := range g.step.forwards {
-		if f.forward.Term != term {
+		if f.forward.Term != term && !defect.On(defect.ForwardOfAnyTerm) {
 			rest = append(rest, f)
 			continue
 		}
 		for _, cmd := range f.forward.Commands {
 			h, err := command.Peek(cmd)
 			duty := h.Class != command.Client && !defect.On(defect.DutyOutlivesTerm)
-			if err != nil || duty || h.Term != term || h.Origin.Member != f.from {
+			if err != nil || duty || h.Term != term && !defect.On(defect.ForwardOfAnyTerm) || h.Origin.Member != f.from {
 				continue // no forwarder of ours sends this
 			}
 			if !g.step.window.of(term, sender{h.Origin.Member, h.Origin.Boot}).add(h.Origin.Seq) && !defect.On(defect.ResendWithoutWindow) {
@@ -203,7 +203,7 @@ func (s *stepper) refuseForwards(g *Group) {
 func (s *stepper) refuse(g *Group, f forwarded) {
 	st, term := &g.step, f.forward.Term
 	led := st.window.term
-	if term <= st.bornTerm || term > g.Term() || term < led || s.leads(g) && term == st.leaderTerm {
+	if term <= st.bornTerm && !defect.On(defect.RefusalTakenForFate) || term > g.Term() || term < led || s.leads(g) && term == st.leaderTerm {
 		return
 	}
 	var refused *Refuse

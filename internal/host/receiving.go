@@ -1,6 +1,7 @@
 package host
 
 import (
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -55,7 +56,7 @@ func (s *stepper) takeChunk(g *Group, from id.Member, c *SnapshotChunk) {
 	case !able:
 		s.receipt(g, from, c.Term, c.Seq, 0, ReceiptRefused)
 		return
-	case c.At.Index <= g.step.commit:
+	case c.At.Index <= g.step.commit && !defect.On(defect.SnapshotOlderThanLog):
 		// All of it is here: what the leader wants to know it hears from raft.
 		s.receipt(g, from, c.Term, c.Seq, c.Number+1, ReceiptTaken)
 		g.node.Step(g.now, raft.Message{From: from, To: s.h.opts.Member, Term: c.Term, Body: &raft.Snapshot{
@@ -167,7 +168,7 @@ func (s *stepper) takeAdded(g *Group, a *addedChunk) {
 // come, the log has gone beyond it, or nothing has come for long.
 func (s *stepper) dropStale(g *Group) {
 	in := g.step.incoming
-	if in != nil && (in.term < g.Term() || in.at.Index <= g.step.commit || g.now.Sub(in.moved) >= transferPatience) {
+	if in != nil && (in.term < g.Term() || in.at.Index <= g.step.commit && !defect.On(defect.SnapshotOlderThanLog) || g.now.Sub(in.moved) >= transferPatience) {
 		s.dropIncoming(g)
 	}
 }

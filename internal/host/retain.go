@@ -5,6 +5,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
@@ -185,6 +186,9 @@ func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
 	if err != nil {
 		a.h.fail(err)
 		return false
+	}
+	if defect.On(defect.TrimPastDurable) {
+		at = g.machine.Mark()
 	}
 	ended := f.busy && at.Index >= f.target
 	f.busy = f.busy && !ended

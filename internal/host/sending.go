@@ -3,6 +3,7 @@ package host
 import (
 	"time"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
@@ -182,6 +183,9 @@ func (s *stepper) takeFrozen(g *Group, o *outgoing) {
 	default:
 		o.at = o.frozen.At()
 		o.conf = g.confAt(o.at.Index)
+		if defect.On(defect.SnapshotConfOfNow) {
+			o.conf = g.step.confs[len(g.step.confs)-1]
+		}
 		o.ready, o.moved, o.since = true, g.now, g.now
 		s.h.news(g, o.news(SnapshotBegun, g.now))
 	}

@@ -129,7 +129,7 @@ func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf, lone boo
 		return start, nil
 	}
 	brought, loaded := broughtConf(machine)
-	if unaware := fit == forked || fit == short && loaded; !unaware {
+	if unaware := fit == forked || fit == short && loaded && !defect.On(defect.InstallTakenForLoss); !unaware {
 		// What is missing was promised: it is before the mark, or just after it.
 		if alone {
 			return raft.Start{}, &LostLogError{Group: group, Mark: mark, First: start.Base.Index + 1, Last: start.Last, Reason: fit.String()}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -294,6 +295,9 @@ func (s *stepper) note(g *Group, e raft.Event) {
 	case raft.LeaderKnown:
 		st.leader, st.leaderTerm = e.Member, e.Term
 		if e.Member != 0 {
+			if defect.On(defect.AgainAtLeaderChange) {
+				s.end(g, func(to []ended) ([]ended, int, int) { to, n, b, _ := g.pending.lose(to, e.Term); return to, n, b })
+			}
 			st.since = g.now
 			g.pending.lookResend(g.now)
 		}

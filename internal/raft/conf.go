@@ -50,6 +50,9 @@ func (n *Node) placeConf(e *Entry) {
 // undoConfs takes back the changes that a truncation removed.
 func (n *Node) undoConfs(from id.Index) {
 	keep := len(n.confs)
+	if defect.On(defect.ConfKeptOnTruncation) {
+		return
+	}
 	for keep > 0 && n.confs[keep-1].Index >= from {
 		keep--
 	}

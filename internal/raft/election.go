@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -58,7 +59,7 @@ func (n *Node) restartTimer() {
 // undone. Only it may have that change; without it the others could be stuck
 // (thesis 4.2.2). Its own vote does not count then.
 func (n *Node) mayStand() bool {
-	return !n.damaged && slices.ContainsFunc(n.confs, func(c PlacedConf) bool { return c.Conf.Votes(n.cfg.ID) })
+	return (!n.damaged || defect.On(defect.DamagedVotes)) && slices.ContainsFunc(n.confs, func(c PlacedConf) bool { return c.Conf.Votes(n.cfg.ID) })
 }
 
 // alone says that this replica is all that it takes to decide.
@@ -179,8 +180,9 @@ func (n *Node) stepVoteRequest(m Message, b *VoteRequest) {
 func (n *Node) grants(m Message, b *VoteRequest) bool {
 	last := n.log.end()
 	current := b.Last.Term > last.Term || b.Last.Term == last.Term && b.Last.Index >= last.Index
+	current = current || defect.On(defect.VoteForShorterLog) || b.Transfer && defect.On(defect.TransferSkipsLog)
 	switch {
-	case n.damaged || !current || !b.Transfer && n.hearsLeader():
+	case n.damaged && !defect.On(defect.DamagedVotes) || !current || !b.Transfer && n.hearsLeader():
 		return false
 	case b.Pre && m.Term > n.hard.Term:
 		// When connections to a dead leader break, all its followers ask in the

@@ -20,7 +20,7 @@ func (n *Node) stepAppend(b *Append) {
 		skip := n.hard.Commit - previous.Index
 		previous = Position{n.hard.Commit, 0}
 		entries = entries[skip:]
-	} else if !n.log.has(previous) {
+	} else if !n.log.has(previous) && !(defect.On(defect.AppendAnywhere) && previous.Index <= n.log.last) {
 		n.reply(n.message(n.leader, &AppendReply{Reject: true, Previous: previous.Index,
 			Hint: n.log.agree(previous)}))
 		return
@@ -36,6 +36,9 @@ func (n *Node) stepAppend(b *Append) {
 	}
 	matched := previous.Index + id.Index(len(entries))
 	n.agree(matched)
+	if defect.On(defect.CommitBeyondMatch) {
+		matched = n.log.last
+	}
 	n.setCommit(max(n.hard.Commit, min(b.Commit, matched)))
 }
 
@@ -77,20 +80,23 @@ func (n *Node) stepHeartbeat(b *Heartbeat) {
 
 // stepSnapshot takes a snapshot whose chunks are all here.
 func (n *Node) stepSnapshot(b *Snapshot) {
-	if b.At.Index <= n.hard.Commit {
+	if b.At.Index <= n.hard.Commit && !defect.On(defect.SnapshotOlderThanLog) {
 		n.agree(n.hard.Commit)
 		return
 	}
-	if n.log.has(b.At) {
+	if n.log.has(b.At) && !defect.On(defect.SnapshotOlderThanLog) {
 		// The log has it all: being committed is the only news.
 		n.agree(b.At.Index)
 		n.setCommit(b.At.Index)
 		return
 	}
-	committed := n.hard.Commit
+	committed, former := n.hard.Commit, n.conf()
 	n.log.reset(b.At, committed)
 	n.hard.Commit, n.applying = b.At.Index, b.At.Index
 	n.confs = append(n.confs[:0], PlacedConf{b.Conf, b.ConfIndex})
+	if defect.On(defect.SnapshotConfIgnored) {
+		n.confs[0].Conf = former
+	}
 	n.member = n.member || b.Conf.Has(n.cfg.ID)
 	n.tell(Event{Kind: ConfChanged, Term: n.hard.Term, Index: b.ConfIndex})
 	n.install = b

@@ -33,6 +33,8 @@ func (n *Node) Read(now env.Instant, read ReadID) error {
 		n.queueRead(read, n.cfg.ID)
 	case n.leader == 0:
 		return ErrNoLeader
+	case defect.On(defect.FollowerReadsAlone):
+		n.results, n.dirty = append(n.results, ReadResult{ID: read, Index: n.hard.Commit}), true
 	default:
 		if len(n.forwarded) == 0 {
 			n.forwardRetry = now.Add(n.retryAfter())
@@ -48,7 +50,14 @@ func (n *Node) Read(now env.Instant, read ReadID) error {
 // all of that is before the term's first entry.
 func (n *Node) queueRead(read ReadID, from id.Member) {
 	n.roundWant = n.round + 1
-	n.reads = append(n.reads, pendingRead{read, from, max(n.hard.Commit, n.termFirst), n.roundWant})
+	index := max(n.hard.Commit, n.termFirst)
+	switch {
+	case defect.On(defect.ReadBeforeTerm):
+		index = n.hard.Commit
+	case defect.On(defect.ReadByEarlierRound):
+		n.roundWant = n.round
+	}
+	n.reads = append(n.reads, pendingRead{read, from, index, n.roundWant})
 	n.dirty = true
 	n.confirmReads()
 }
@@ -65,7 +74,7 @@ func (n *Node) confirmedRound() uint64 {
 
 // confirmReads answers the reads whose round is confirmed.
 func (n *Node) confirmReads() {
-	if len(n.reads) == 0 || n.hard.Commit < n.termFirst {
+	if len(n.reads) == 0 || n.hard.Commit < n.termFirst && !defect.On(defect.ReadBeforeTerm) {
 		return
 	}
 	round, done := n.confirmedRound(), 0
@@ -114,6 +123,9 @@ func (n *Node) stepReadRequest(from id.Member, b *ReadRequest) {
 
 func (n *Node) stepReadReply(b *ReadReply) {
 	for i := range n.forwarded {
+		if defect.On(defect.ReadOfAnotherBoot) {
+			b.ID.Boot = n.forwarded[i].Boot
+		}
 		if n.forwarded[i] != b.ID {
 			continue
 		}

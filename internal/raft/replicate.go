@@ -82,11 +82,14 @@ func (n *Node) feed(f *progress.Follower) {
 	case progress.Snapshot:
 	}
 	commit := min(n.hard.Commit, f.Match())
+	if defect.On(defect.HeartbeatCommitsAll) {
+		commit = n.hard.Commit
+	}
 	if !sent && (f.Due || f.RoundSent < n.round || f.CommitSent < commit) {
 		n.sendTo(f, &Heartbeat{Commit: commit, Round: n.round}, commit)
 	}
 	f.Due = false
-	if f.Member == n.transferee && !n.transferSent && f.Match() == n.log.last {
+	if f.Member == n.transferee && !n.transferSent && (f.Match() == n.log.last || defect.On(defect.TransferSkipsLog)) {
 		n.transferSent = true
 		n.post(f.Member, &TimeoutNow{})
 	}
@@ -211,7 +214,11 @@ func (n *Node) stepAppendReply(from id.Member, b *AppendReply) {
 // it is of this term: entries of earlier terms are only committed along with it
 // (Raft paper, 5.4.2).
 func (n *Node) advanceCommit() {
-	index := reached(n, &n.indices, n.log.durable, (*progress.Follower).Match)
+	own := n.log.durable
+	if defect.On(defect.LeaderCountsUnsynced) {
+		own = n.log.last
+	}
+	index := reached(n, &n.indices, own, (*progress.Follower).Match)
 	if index <= n.hard.Commit {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // Options say which world to run.
@@ -56,7 +57,9 @@ type Report struct {
 	Hash uint64
 	// Events, Steps, Calls, Commands and Starts say how eventful the world was.
 	Events, Steps, Calls, Commands, Starts uint64
-	Story                                  string
+	// Simulated is how long the world lasted, in its own time.
+	Simulated time.Duration
+	Story     string
 	// Marks counts the rare things that were reached.
 	Marks map[string]uint64
 }
@@ -68,6 +71,7 @@ func Run(o Options) Report {
 	report := Report{
 		Seed: o.Seed, Replicas: o.Replicas, Cluster: o.Cluster, Failure: w.failure, Hash: w.trace.hash, Story: w.trace.story(), Marks: w.trace.marks,
 		Events: w.trace.events, Steps: w.steps, Calls: uint64(len(w.history.calls)), Commands: uint64(len(w.ledger.commands)),
+		Simulated: time.Duration(w.env.Now()),
 	}
 	for _, r := range w.replicas {
 		report.Starts += uint64(r.runs)

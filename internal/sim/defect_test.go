@@ -23,9 +23,9 @@ func TestDefectsAreFound(t *testing.T) {
 		t.Run(d.String(), func(t *testing.T) {
 			defer defect.Plant(defect.None)
 			defect.Plant(d)
-			o := Options{Seed: 1, Replicas: p.replicas, Cluster: p.cluster, Profile: p.tilt}
+			o := Options{Seed: max(1, p.from), Replicas: p.replicas, Cluster: p.cluster, Profile: p.tilt}
 			var found *Report
-			Campaign(o, p.within, func(r Report) bool {
+			Campaign(o, p.within-p.from, func(r Report) bool {
 				if r.Failure != nil {
 					found = &r
 				}

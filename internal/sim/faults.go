@@ -17,9 +17,9 @@ type faults struct {
 	next [faultKinds]env.Instant
 	// later are things that happen once, such as the end of a partition.
 	later []timed
-	// victim is the only member whose bits flip: more than one would be more than
-	// a group of three can stand.
-	victim *replica
+	// victims are the only members whose bits flip, a minority: more would be more
+	// than a group can stand.
+	victims []*replica
 }
 
 type timed struct {
@@ -39,12 +39,17 @@ const (
 	faultFull
 	faultFlip
 	faultSlowSync
+	faultSplit
+	faultRolling
 	faultKinds
 )
 
 func newFaults(w *world) *faults {
 	f := &faults{w: w, rand: w.env.Rand("faults")}
-	f.victim = w.replicas[f.rand.Intn(len(w.replicas))]
+	first := f.rand.Intn(len(w.replicas))
+	for i := range max(1, min(w.swarm.faults.victims, (len(w.replicas)-1)/2)) {
+		f.victims = append(f.victims, w.replicas[(first+i)%len(w.replicas)])
+	}
 	for kind := range f.next {
 		f.plan(kind)
 	}
@@ -55,7 +60,7 @@ func newFaults(w *world) *faults {
 func (f *faults) mean(kind int) time.Duration {
 	s := f.w.swarm.faults
 	return [faultKinds]time.Duration{
-		s.crash, s.powerCrash, s.opCrash, s.part, s.pause, s.stall, s.syncError, s.full, s.flip, s.slowSync,
+		s.crash, s.powerCrash, s.opCrash, s.part, s.pause, s.stall, s.syncError, s.full, s.flip, s.slowSync, s.split, s.rolling,
 	}[kind]
 }
 
@@ -125,6 +130,14 @@ func (f *faults) loaded(r *replica) {
 	}
 }
 
+// loading lets some members go down in the middle of an installation.
+func (f *faults) loading(r *replica) {
+	if !f.w.calm && f.w.swarm.faults.midload > 0 && f.rand.OneIn(4) {
+		r.downBy = simenv.Crash(f.rand.Intn(2))
+		r.machine.Disk().CrashAfter(1 + uint64(f.rand.Int64N(10)))
+	}
+}
+
 // target picks the member that a fault hits.
 func (f *faults) target() *replica {
 	if f.chance(f.w.swarm.faults.aim) {
@@ -182,11 +195,19 @@ func (f *faults) begin(kind int, r *replica) {
 	case faultFull:
 		f.fill(r)
 	case faultFlip:
-		f.victim.flip(f.rand)
+		victim := f.victims[0]
+		if n := len(f.victims); n > 1 {
+			victim = f.victims[f.rand.Intn(n)]
+		}
+		victim.flip(f.rand, f.chance(s.flipLog))
 	case faultSlowSync:
 		d := around(f.rand, s.slowFor)
 		f.tell("the disk of %v completes no sync for %v", r, d)
 		r.slowUntil = f.w.env.Now().Add(d)
+	case faultSplit:
+		f.split()
+	case faultRolling:
+		f.roll(r)
 	}
 }
 
@@ -223,6 +244,59 @@ func (f *faults) part(r *replica) {
 		f.tell("the network of %v is whole again", r)
 		cut(-1)
 	})
+}
+
+// split parts some of the members from the others. A bridge still hears both sides.
+func (f *faults) split() {
+	if f.w.alone() {
+		return
+	}
+	s, present := f.w.swarm.faults, slices.Clone(f.w.replicas)
+	oneWay, bridge := f.chance(s.oneWay), -1
+	if f.chance(s.bridge) {
+		bridge = f.rand.Intn(len(present))
+	}
+	far := make([]bool, len(present))
+	for i := range far {
+		far[i] = f.rand.OneIn(2)
+	}
+	cut := func(by int) {
+		for i, a := range present {
+			for k, b := range present {
+				if far[i] && !far[k] && i != bridge && k != bridge {
+					f.w.network.part(a, b, oneWay, by)
+				}
+			}
+		}
+	}
+	f.tell("the network splits: on the far side %v, bridge %d, one-way %v", far, bridge+1, oneWay)
+	f.w.trace.mark(markSplit)
+	cut(+1)
+	f.after(around(f.rand, s.partFor), func() {
+		f.tell("the network is no longer split")
+		cut(-1)
+	})
+}
+
+// roll restarts one member after the other, as for an upgrade: each hands its
+// leadership over first.
+func (f *faults) roll(first *replica) {
+	f.tell("a rolling restart begins with %v", first)
+	f.w.trace.mark(markRolling)
+	present := slices.Clone(f.w.replicas)
+	at := time.Duration(0)
+	for i := range present {
+		r := present[(first.number+i)%len(present)]
+		f.after(at, func() {
+			if r.host != nil && !f.w.alone() {
+				r.guard(func() { _ = r.group.Transfer(0) })
+				r.wake()
+			}
+		})
+		at += between(f.rand, time.Millisecond, f.w.swarm.election)
+		f.after(at, func() { r.crash(simenv.ProcessCrash, "is restarted, as others are") })
+		at += between(f.rand, f.w.swarm.election, 6*f.w.swarm.election)
+	}
 }
 
 // alone says that there is nobody to be parted from.

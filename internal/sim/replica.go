@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -67,6 +69,9 @@ type replica struct {
 	downBy    simenv.Crash // what a disk that goes down by itself means
 	slowUntil env.Instant  // no sync completes before
 	flipped   *flip
+	// harmed: bits of its disk have flipped, and it is not healed yet. No other
+	// member may think that its log is damaged.
+	harmed bool
 }
 
 // flip is a bit that was inverted on the disk.
@@ -106,6 +111,9 @@ func (r *replica) start() {
 			r.w.trace.mark(markDamagedLog)
 		}
 		r.w.trace.tell(r.w.env.Now(), "%v is up: %s", r, r.describe())
+		if r.group.Status().Damaged && !r.harmed {
+			r.w.fail("%v takes its log for damaged, and nobody has damaged it", r)
+		}
 		r.wake()
 	}
 }
@@ -141,12 +149,16 @@ func (r *replica) open() error {
 	if err := r.judgeStart(); err != nil {
 		r.w.fail("%v: after its start: %v", r, err)
 	}
+	flushBytes, retainBytes := s.flushBytes, s.retainBytes
+	if s.lapsePermille > 0 && r.w.runs.Int64N(1000) < s.lapsePermille {
+		flushBytes, retainBytes = 1, 1
+	}
 	h := host.New(host.Options{
 		Member: r.member, Clock: w.Clock, Rand: w.Rand, Tasks: w.Tasks, Log: log,
 		Transport: &port{n: r.w.network, from: r, run: r.runs},
 		Election:  s.election, Heartbeat: s.heartbeat,
 		Limits: host.Limits{
-			BatchBytes: s.batchBytes, FlushBytes: s.flushBytes, RetainBytes: s.retainBytes,
+			BatchBytes: s.batchBytes, FlushBytes: flushBytes, RetainBytes: retainBytes,
 			CacheBytes: s.cacheBytes, AppendBytes: s.appendBytes, ChunkBytes: s.appendBytes, WaitingCommands: s.waitingCommands,
 		},
 		Events:  r.event,
@@ -198,6 +210,8 @@ func (r *replica) event(_ id.Group, e raft.Event) {
 		r.removed = true
 	case raft.Truncated:
 		r.w.trace.mark(markTruncated)
+	case raft.Healed:
+		r.harmed = r.flipped != nil
 	case raft.LostQuorum:
 		r.w.trace.mark(markLostLeader)
 	}
@@ -275,9 +289,12 @@ func (r *replica) refuse(err error) {
 
 // flip inverts a bit of one of the member's files and kills the process, so that
 // the next run reads it.
-func (r *replica) flip(rand *simenv.Rand) {
+func (r *replica) flip(rand *simenv.Rand, ofLog bool) {
 	disk := r.machine.Disk()
 	files := disk.Files()
+	if ofLog {
+		files = slices.DeleteFunc(files, func(file string) bool { return !strings.HasSuffix(file, ".wal") })
+	}
 	if r.flipped != nil || len(files) == 0 {
 		return
 	}
@@ -287,10 +304,34 @@ func (r *replica) flip(rand *simenv.Rand) {
 		return
 	}
 	r.crash(simenv.ProcessCrash, "is killed")
-	offset, bit, err := disk.FlipRandom(file, 0, info.Size())
+	from, to := int64(0), info.Size()
+	if ofLog {
+		from, to = writtenSector(disk, file, rand, info.Size())
+	}
+	r.harmed = true
+	offset, bit, err := disk.FlipRandom(file, from, to)
 	r.w.check(r, err)
 	r.flipped = &flip{file, offset, bit}
 	r.w.trace.tell(r.w.env.Now(), "%v: bit %d of %s at %d is flipped", r, bit, file, offset)
+}
+
+// writtenSector picks a sector of a file that is not blank, if it meets one.
+func writtenSector(disk *simenv.Disk, file string, rand *simenv.Rand, size int64) (from, to int64) {
+	sector := make([]byte, sectorBytes)
+	f, err := disk.Mount().Open(file)
+	if err != nil {
+		return 0, size
+	}
+	defer f.Close()
+	for range 16 {
+		from = rand.Int64N((size+sectorBytes-1)/sectorBytes) * sectorBytes
+		to = min(size, from+sectorBytes)
+		n, _ := f.ReadAt(sector[:to-from], from)
+		if len(bytes.Trim(sector[:n], "\x00")) > 0 {
+			break
+		}
+	}
+	return from, to
 }
 
 // sectorBytes is how finely a log names what is damaged.

@@ -62,6 +62,7 @@ func TestWorlds(t *testing.T) {
 // needsOthers are marks that a lone member cannot reach.
 var needsOthers = map[string]bool{
 	markSnapshot: true, markTruncated: true, markDamagedLog: true, markLostLeader: true, markForked: true,
+	markSplit: true,
 }
 
 // needsCluster are marks of changes of the membership.

@@ -26,6 +26,10 @@ type swarm struct {
 	memtableBytes                 int
 	waitingCommands               int
 
+	// lapsePermille of runs keep nothing of the log that the store has: whoever is
+	// behind then is sent a snapshot.
+	lapsePermille int64
+
 	// auditPermille of promises are held against what a power loss would leave.
 	auditPermille int64
 
@@ -77,7 +81,7 @@ type netSwarm struct {
 
 // faultSwarm is the mean time between faults of a kind; 0 is never.
 type faultSwarm struct {
-	crash, powerCrash, opCrash, part, pause, stall, syncError, full, flip, slowSync time.Duration
+	crash, powerCrash, opCrash, part, pause, stall, syncError, full, flip, slowSync, split, rolling time.Duration
 
 	outage     time.Duration // mean time that a crashed member stays down
 	partFor    time.Duration
@@ -88,6 +92,9 @@ type faultSwarm struct {
 	coup       int64 // permille of new leaders that are struck at once
 	midload    int64 // permille of snapshots whose receiver goes down right after
 	doublePerm int64 // permille of process crashes soon followed by a power crash
+	flipLog    int64 // permille of flips that hit what is written of the log
+	victims    int   // members whose bits may flip, at most a minority; 0 is one
+	bridge     int64 // permille of splits in which one member still reaches both sides
 }
 
 // loadSwarm is what clients do: relative weights of the workloads.
@@ -141,6 +148,28 @@ func drawSwarm(r *simenv.Rand, replicas int) swarm {
 		s.faults.outage, s.faults.crash = 600*time.Millisecond, 500*time.Millisecond
 	}
 	return s
+}
+
+// drawLater draws the faults that came to be later, from a stream of their own: worlds
+// without them are what they were.
+func (s *swarm) drawLater(r *simenv.Rand, founders int) {
+	f := &s.faults
+	if founders > 1 && r.OneIn(4) {
+		f.split = between(r, 200*time.Millisecond, 2*time.Second)
+		f.bridge = oneOf[int64](r, 0, 500, 1000)
+	}
+	if r.OneIn(6) {
+		f.rolling = between(r, 500*time.Millisecond, 3*time.Second)
+	}
+	if founders > 1 && r.OneIn(4) {
+		s.lapsePermille = oneOf[int64](r, 100, 500)
+	}
+	minority := max(1, (founders-1)/2)
+	f.victims = 1 + r.Intn(minority)
+	f.flipLog = oneOf[int64](r, 0, 500, 1000)
+	if s.cluster && founders > 2 && s.members.operators == 0 && r.OneIn(3) {
+		f.flip = between(r, 200*time.Millisecond, 2*time.Second)
+	}
 }
 
 // maxFounders is the largest group that is founded.

@@ -29,7 +29,7 @@ type trace struct {
 var Marks = []string{
 	markSnapshot, markTruncated, markDamage, markDamagedLog, markDiskError, markDiskFull, markOpCrash, markStartCrash,
 	markAudit, markTimeout, markTooMany, markUnknownApplied, markLostLeader, markCompactedRead, markPowerAll, markForked, markGivenUp,
-	markPieces, markHash,
+	markPieces, markHash, markSplit, markRolling,
 	markChange[command.AddMember], markChange[command.AddLearner], markChange[command.RemoveMember], markChange[command.PromoteMember],
 	markJoint, markLost, markRemoved, markShutDown, markStrict,
 }
@@ -64,6 +64,8 @@ const (
 	markRemoved        = "a removed member stopped by itself"
 	markShutDown       = "a removed member was shut down"
 	markStrict         = "a change was refused by the strict check"
+	markSplit          = "the network was split"
+	markRolling        = "all members were restarted one after the other"
 	markPowerAll       = "all members lost their power at once"
 )
 

@@ -32,6 +32,7 @@ type world struct {
 
 	env   *simenv.World
 	rand  *simenv.Rand // the schedule
+	runs  *simenv.Rand // the limits of runs
 	swarm swarm
 	trace trace
 
@@ -68,6 +69,7 @@ func newWorld(o Options) *world {
 	} else {
 		w.swarm = drawSwarm(draw, o.Replicas)
 	}
+	w.swarm.drawLater(simenv.NewRand(o.Seed, o.family()+", later"), founders)
 	if o.Profile != nil {
 		o.Profile(&w.swarm)
 	}
@@ -76,7 +78,7 @@ func newWorld(o Options) *world {
 		MaxDriftPPM:   w.swarm.driftPPM,
 		MaxWallOffset: time.Hour,
 	})
-	w.rand = w.env.Rand("schedule")
+	w.rand, w.runs = w.env.Rand("schedule"), w.env.Rand("runs")
 	w.trace.telling, w.trace.out = o.Tell, o.Out
 	w.network = newNetwork(w)
 	for range founders {
