@@ -6,10 +6,12 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/sim"
 )
 
 func main() {
-	os.Exit(sim.Main(os.Args[1:], os.Stdout))
+	began := time.Now()
+	os.Exit(sim.Main(os.Args[1:], os.Stdout, func() time.Duration { return time.Since(began) }))
 }

@@ -19,6 +19,12 @@ type Options struct {
 	// go. The worlds of one seed in the families of one, of three and of clusters
 	// have nothing in common.
 	Cluster bool
+	// Without names what is taken from the world that the seed drew (see cuts).
+	Without []string
+	// Salt, unless it is 0, lets the same world take another course.
+	Salt uint64
+	// Brief leaves what a reader seldom wants out of the story.
+	Brief bool
 	// Tell keeps the tail of the story; it changes nothing in the world.
 	Tell bool
 	// Out, when set, is told the whole story while it happens.

@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/defect"
 )
@@ -13,7 +15,8 @@ const progressEvery = 100
 
 // Main is the command simulate: it runs worlds from a seed on and returns the
 // exit code, 1 when a world failed, 2 for a bad flag.
-func Main(args []string, out io.Writer) int {
+// wall is how long the process has run.
+func Main(args []string, out io.Writer, wall func() time.Duration) int {
 	flags := flag.NewFlagSet("simulate", flag.ContinueOnError)
 	flags.SetOutput(out)
 	seed := flags.Uint64("seed", 1, "the first `seed`")
@@ -23,6 +26,10 @@ func Main(args []string, out io.Writer) int {
 	planted := flags.String("defect", "", "plant a deliberate `mistake` (needs the build tag defects)")
 	tilt := flags.String("tilt", "", "make the situation common that this `mistake` needs, without planting it")
 	verbose := flags.Bool("verbose", false, "say what every world came to, and tell the story of a single one")
+	all := flags.Bool("all", false, "go on after a world that fails, and name all of them")
+	shrink := flags.Bool("shrink", false, "look for a smaller world that fails as well as the first that does, and tell its story")
+	without := flags.String("without", "", "take `things` from the world, as --shrink does; separated by commas")
+	salt := flags.Uint64("salt", 0, "another `course` of the same world, as --shrink finds it")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -30,7 +37,16 @@ func Main(args []string, out io.Writer) int {
 		fmt.Fprintln(out, "simulate: --replicas is 0 to 7, and there are no arguments")
 		return 2
 	}
-	o := Options{Seed: *seed}
+	o := Options{Seed: *seed, Salt: *salt, Brief: *without != ""}
+	if *without != "" {
+		o.Without = strings.Split(*without, ",")
+	}
+	for _, name := range o.Without {
+		if cutNamed(name) == nil {
+			fmt.Fprintf(out, "simulate: nothing is called %q; there are %s\n", name, cutNames())
+			return 2
+		}
+	}
 	if *verbose && *count == 1 {
 		o.Out = out
 	}
@@ -53,56 +69,99 @@ func Main(args []string, out io.Writer) int {
 	if *replicas == 0 && !*cluster {
 		families = []Options{{Replicas: 1}, {Replicas: 3}, {Cluster: true}}
 	}
+	run := runner{count: *count, verbose: *verbose, all: *all, shrink: *shrink, how: how(*planted, *tilt), wall: wall, out: out}
+	code := 0
 	for _, family := range families {
 		o.Replicas, o.Cluster = family.Replicas, family.Cluster
-		if !campaign(o, *count, *verbose, how(*planted, *tilt), out) {
-			return 1
+		if !run.campaign(o) {
+			if code = 1; !*all {
+				break
+			}
 		}
 	}
-	return 0
+	return code
+}
+
+// runner is how worlds are to be run and told.
+type runner struct {
+	count                uint64
+	verbose, all, shrink bool
+	how                  string
+	wall                 func() time.Duration
+	out                  io.Writer
 }
 
 // campaign runs the worlds of one family and says whether all of them passed.
-func campaign(o Options, count uint64, verbose bool, how string, out io.Writer) bool {
-	var done, calls, commands uint64
+func (run *runner) campaign(o Options) bool {
+	var done, failures uint64
+	var total Report
 	var failed *Report
 	marks := map[string]uint64{}
-	Campaign(o, count, func(r Report) bool {
+	began := run.wall()
+	Campaign(o, run.count, func(r Report) bool {
 		done++
-		calls += r.Calls
-		commands += r.Commands
+		total.Calls, total.Commands, total.Simulated = total.Calls+r.Calls, total.Commands+r.Commands, total.Simulated+r.Simulated
 		for name, n := range r.Marks {
 			marks[name] += n
 		}
-		if verbose {
-			fmt.Fprintf(out, "seed %d, %s: hash %016x, %d steps, %d calls, %d commands, %d starts\n",
+		if run.verbose {
+			fmt.Fprintf(run.out, "seed %d, %s: hash %016x, %d steps, %d calls, %d commands, %d starts\n",
 				r.Seed, o.kind(), r.Hash, r.Steps, r.Calls, r.Commands, r.Starts)
 		}
 		if r.Failure != nil {
-			failed = &r
-			return true
+			failures++
+			if failed = &r; run.all {
+				fmt.Fprintf(run.out, "seed %d, %s, FAILED %v\n\t%s\n", r.Seed, o.kind(), r.Failure, o.replay(r.Seed, run.how))
+			}
+			return !run.all
 		}
-		if !verbose && done%progressEvery == 0 && done < count {
-			fmt.Fprintf(out, "%d of %d worlds of %s passed\n", done, count, o.kind())
+		if !run.verbose && done%progressEvery == 0 && done < run.count {
+			fmt.Fprintf(run.out, "%d of %d worlds of %s passed\n", done-failures, run.count, o.kind())
 		}
 		return false
 	})
-	if failed == nil {
-		fmt.Fprintf(out, "%d worlds of %s passed: seeds %d to %d, %d calls, %d commands\n",
-			count, o.kind(), o.Seed, o.Seed+count-1, calls, commands)
+	verb := "passed"
+	if failures > 0 {
+		verb = fmt.Sprintf("run, %d FAILED", failures)
+	}
+	fmt.Fprintf(run.out, "%d worlds of %s %s: seeds %d to %d, %d calls, %d commands; %.1f hours simulated in %v\n",
+		done, o.kind(), verb, o.Seed, o.Seed+done-1, total.Calls, total.Commands, total.Simulated.Hours(), (run.wall() - began).Round(time.Second))
+	if failures == 0 {
 		for _, name := range Marks {
-			fmt.Fprintf(out, "%8d times %s\n", marks[name], name)
+			fmt.Fprintf(run.out, "%8d times %s\n", marks[name], name)
 		}
 		return true
 	}
-	o.Seed, o.Tell, o.Out = failed.Seed, true, nil
-	told := Run(o)
-	fmt.Fprintf(out, "seed %d, %s, FAILED %v\n\nThe end of its story:\n\n%s\n\n", failed.Seed, o.kind(), failed.Failure, told.Story)
-	if told.Hash != failed.Hash {
-		fmt.Fprintf(out, "AND its second run went another way: hash %016x, then %016x\n", failed.Hash, told.Hash)
+	if !run.all {
+		run.tell(o, failed)
 	}
-	fmt.Fprintf(out, "To see it again:\n\n\t%s\n", failed.replay(how))
 	return false
+}
+
+// tell tells the story of a world that has failed.
+func (run *runner) tell(o Options, failed *Report) {
+	o.Seed, o.Out = failed.Seed, nil
+	if run.shrink {
+		fmt.Fprintf(run.out, "seed %d, %s, FAILED %v\n\n", failed.Seed, o.kind(), failed.Failure)
+		var smaller Report
+		o, smaller = Shrink(o, run.out)
+		o.Brief, failed = true, &smaller
+	}
+	o.Tell = true
+	told := Run(o)
+	fmt.Fprintf(run.out, "seed %d, %s, FAILED %v\n\nThe end of its story:\n\n%s\n\n", failed.Seed, o.kind(), failed.Failure, told.Story)
+	if told.Hash != failed.Hash {
+		fmt.Fprintf(run.out, "AND its second run went another way: hash %016x, then %016x\n", failed.Hash, told.Hash)
+	}
+	fmt.Fprintf(run.out, "To see it again:\n\n\t%s\n", o.replay(o.Seed, run.how))
+}
+
+func cutNames() string {
+	var names []string
+	for _, c := range cuts {
+		names = append(names, c.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // how is the beginning of the command that runs a world again.
@@ -116,12 +175,19 @@ func how(planted, tilt string) string {
 	return "go run ./cmd/simulate"
 }
 
-// replay is the command that runs the world again.
-func (r Report) replay(how string) string {
-	if r.Cluster {
+// replay is the command that runs the world of a seed again.
+func (o Options) replay(seed uint64, how string) string {
+	if o.Cluster {
 		how += " --cluster"
 	}
-	return fmt.Sprintf("%s --seed %d --count 1 --replicas %d --verbose", how, r.Seed, r.Replicas)
+	how = fmt.Sprintf("%s --seed %d --count 1 --replicas %d --verbose", how, seed, o.Replicas)
+	if len(o.Without) > 0 {
+		how += " --without " + strings.Join(o.Without, ",")
+	}
+	if o.Salt != 0 {
+		how += fmt.Sprintf(" --salt %d", o.Salt)
+	}
+	return how
 }
 
 // defectNamed finds a defect by its name.

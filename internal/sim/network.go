@@ -142,7 +142,12 @@ func (n *network) deliver() {
 			return
 		}
 		e.Raft = &m
-		n.w.trace.tell(n.w.env.Now(), "%v <- %v  %s", d.to, d.from, messageText(m))
+		tell := n.w.trace.tell
+		switch m.Body.(type) {
+		case *raft.Heartbeat, *raft.RoundReply:
+			tell = n.w.trace.tellDetail
+		}
+		tell(n.w.env.Now(), "%v <- %v  %s", d.to, d.from, messageText(m))
 	case e.Forward != nil:
 		e.Forward = &host.Forward{Term: e.Forward.Term, Commands: cloneAll(e.Forward.Commands)}
 		n.w.trace.tell(n.w.env.Now(), "%v <- %v  forward of %d, term %d", d.to, d.from, len(e.Forward.Commands), e.Forward.Term)

@@ -141,12 +141,12 @@ func (w *world) happen(c runnable) {
 		r.turn(c.n)
 	case runTask:
 		w.trace.fold(eventTask, uint64(r.member), uint64(c.n))
-		w.trace.tell(w.env.Now(), "%v task %s", r, r.process.Tasks.Name(c.n))
+		w.trace.tellDetail(w.env.Now(), "%v task %s", r, r.process.Tasks.Name(c.n))
 		r.guard(func() { r.process.Tasks.RunOne(c.n) })
 		r.wake()
 	case runSync:
 		w.trace.fold(eventSync, uint64(r.member))
-		w.trace.tell(w.env.Now(), "%v sync done", r)
+		w.trace.tellDetail(w.env.Now(), "%v sync done", r)
 		r.guard(func() { r.machine.Disk().CompleteDue(w.env.Now()) })
 		r.wake()
 	case runDelivery:

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/state/command"
@@ -40,7 +41,7 @@ func TestWorlds(t *testing.T) {
 				if r.Failure != nil {
 					o.Seed, o.Tell = r.Seed, true
 					told := Run(o)
-					t.Errorf("seed %d: %v\n\n%s\n\nagain: %s", r.Seed, r.Failure, told.Story, r.replay(how("", "")))
+					t.Errorf("seed %d: %v\n\n%s\n\nagain: %s", r.Seed, r.Failure, told.Story, o.replay(r.Seed, how("", "")))
 				}
 				return r.Failure != nil
 			})
@@ -97,6 +98,8 @@ func TestSameSeedSameHash(t *testing.T) {
 	}
 }
 
+func noClock() time.Duration { return 0 }
+
 func TestCommandRunsAndReplays(t *testing.T) {
 	for _, c := range []struct {
 		args string
@@ -108,11 +111,13 @@ func TestCommandRunsAndReplays(t *testing.T) {
 		{"--seed 4 --count 2 --cluster --replicas 5", 0, []string{"2 worlds of clusters of 5 passed"}},
 		{"--seed 4 --count 1 --replicas 5", 0, []string{"1 worlds of 5 members passed"}},
 		{"--replicas 8", 2, []string{"--replicas is 0 to 7"}},
+		{"--seed 3 --count 1 --replicas 3 --without crashes,half-the-calls --salt 5", 0, []string{"1 worlds of 3 members passed", "hours simulated"}},
+		{"--without gravity", 2, []string{"nothing is called \"gravity\"; there are "}},
 		{"--tilt nothing", 2, []string{"no such defect"}},
 		{"--nonsense", 2, []string{"flag provided but not defined"}},
 	} {
 		var out bytes.Buffer
-		if code := Main(strings.Fields(c.args), &out); code != c.code {
+		if code := Main(strings.Fields(c.args), &out, noClock); code != c.code {
 			t.Errorf("%s: code %d, want %d", c.args, code, c.code)
 		}
 		for _, text := range c.says {
@@ -123,7 +128,7 @@ func TestCommandRunsAndReplays(t *testing.T) {
 	}
 	if !defect.Planted {
 		var out bytes.Buffer
-		if code := Main([]string{"--defect", "ack-before-sync"}, &out); code != 2 || !strings.Contains(out.String(), "-tags defects") {
+		if code := Main([]string{"--defect", "ack-before-sync"}, &out, noClock); code != 2 || !strings.Contains(out.String(), "-tags defects") {
 			t.Errorf("a binary without defects: code %d, %s", code, &out)
 		}
 	}

@@ -17,6 +17,7 @@ type trace struct {
 	hash    uint64
 	events  uint64
 	telling bool
+	brief   bool
 	out     io.Writer // when set, is told every line
 	lines   []string  // the last keptLines, as a ring
 	told    int
@@ -121,6 +122,13 @@ func (t *trace) tell(at env.Instant, format string, args ...any) {
 		t.lines[t.told%keptLines] = line
 	}
 	t.told++
+}
+
+// tellDetail adds a line to a story that is not to be brief.
+func (t *trace) tellDetail(at env.Instant, format string, args ...any) {
+	if !t.brief {
+		t.tell(at, format, args...)
+	}
 }
 
 // story is the tail of what was told.

@@ -61,27 +61,17 @@ type leadership struct {
 // newWorld builds a world of a seed. Nothing has happened yet.
 func newWorld(o Options) *world {
 	w := &world{ledger: newLedger(), leaders: map[id.Term]leadership{}, leaving: map[id.Member]int{}}
-	// Worlds of one seed in several families have nothing in common.
-	draw := simenv.NewRand(o.Seed, o.family())
-	founders := o.Replicas
-	if o.Cluster {
-		w.swarm, founders = drawCluster(draw, o.Replicas)
-	} else {
-		w.swarm = drawSwarm(draw, o.Replicas)
-	}
-	w.swarm.drawLater(simenv.NewRand(o.Seed, o.family()+", later"), founders)
-	if o.Profile != nil {
-		o.Profile(&w.swarm)
-	}
-	w.env = simenv.New(draw.Uint64(), simenv.Options{
+	p, draw := o.plan()
+	w.swarm = p.swarm
+	w.env = simenv.New(draw.Uint64()^mix(o.Salt), simenv.Options{
 		Disk:          w.swarm.disk,
 		MaxDriftPPM:   w.swarm.driftPPM,
 		MaxWallOffset: time.Hour,
 	})
 	w.rand, w.runs = w.env.Rand("schedule"), w.env.Rand("runs")
-	w.trace.telling, w.trace.out = o.Tell, o.Out
+	w.trace.telling, w.trace.brief, w.trace.out = o.Tell, o.Brief, o.Out
 	w.network = newNetwork(w)
-	for range founders {
+	for range p.founders {
 		w.addReplica()
 	}
 	for _, r := range w.replicas {
