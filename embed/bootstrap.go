@@ -44,13 +44,18 @@ type founding struct {
 // found derives who a fresh member is: from --initial-cluster and its token if it
 // forms a cluster with the others, from a running member if it joins one.
 func (s *Server) found() (*founding, error) {
+	if s.cfg.AdvertiseHost(hostAddress) {
+		s.log.Info("advertises the address of this machine to peers", "urls", s.cfg.AdvertisePeerURLs.String())
+	}
 	members, err := s.cfg.InitialMembers()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cfg.CheckInitialCluster(); err != nil {
+	own, err := s.cfg.CheckInitialCluster(s.resolve)
+	if err != nil {
 		return nil, err
 	}
+	s.cfg.AdvertisePeerURLs = own // another spelling would be another member
 	if s.cfg.InitialClusterState == config.ClusterExisting {
 		return s.joinRunning(members)
 	}

@@ -83,6 +83,48 @@ func TestSingleDashesOfAComposeFile(t *testing.T) {
 	if err != nil || len(ms) != 2 || ms[1].Name != "etcd2" || ms[1].PeerURLs.String() != "http://etcd2:2380" {
 		t.Errorf("members %+v, %v", ms, err)
 	}
+	// In its container etcd1 is this machine's address, which is what is advertised.
+	if !c.AdvertiseHost(func() string { return "172.18.0.2" }) || c.AdvertisePeerURLs.String() != "http://172.18.0.2:2380" {
+		t.Errorf("it advertises %s", c.AdvertisePeerURLs.String())
+	}
+	names := map[string]string{"etcd1:2380": "172.18.0.2:2380", "172.18.0.2:2380": "172.18.0.2:2380"}
+	resolve := func(host string) (string, error) {
+		if names[host] == "" {
+			return "", errors.New("no such host")
+		}
+		return names[host], nil
+	}
+	if own, err := c.CheckInitialCluster(resolve); err != nil || own.String() != "http://etcd1:2380" {
+		t.Errorf("it is known by %v, %v", own, err)
+	}
+	names["etcd1:2380"] = "172.18.0.3:2380"
+	_, err = c.CheckInitialCluster(resolve)
+	if want := "--initial-cluster has etcd1=http://etcd1:2380 but missing from --initial-advertise-peer-urls=http://172.18.0.2:2380"; err == nil || err.Error() != want {
+		t.Errorf("an address of another: %v", err)
+	}
+	delete(names, "etcd1:2380")
+	_, err = c.CheckInitialCluster(resolve)
+	if want := "failed to resolve http://172.18.0.2:2380 to match --initial-cluster=etcd1=http://etcd1:2380 (no such host)"; err == nil || err.Error() != want {
+		t.Errorf("an unknown name: %v", err)
+	}
+}
+
+// Only a member that listens everywhere and says nothing else is told by its
+// machine's address.
+func TestWhoAdvertisesTheMachinesAddress(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                                      "default=http://localhost:2380",
+		"--listen-peer-urls=http://0.0.0.0:238": "default=http://10.0.0.1:238",
+		"--listen-peer-urls=http://10.0.0.9:1 --initial-advertise-peer-urls=http://a:1 --initial-cluster=default=http://a:1": "default=http://a:1",
+		"--listen-peer-urls=http://0.0.0.0:1 --initial-advertise-peer-urls=http://a:1 --initial-cluster=default=http://a:1":  "default=http://a:1",
+		"--listen-peer-urls=http://0.0.0.0:1 --initial-cluster=default=http://a:1":                                           "default=http://a:1",
+	} {
+		c, _ := mustParse(t, strings.Fields(args), nil)
+		c.AdvertiseHost(func() string { return "10.0.0.1" })
+		if c.InitialCluster != want {
+			t.Errorf("%s: %s, want %s", args, c.InitialCluster, want)
+		}
+	}
 }
 
 func TestFormsOfAFlag(t *testing.T) {
@@ -339,7 +381,7 @@ func TestHelpAndVersion(t *testing.T) {
 func TestInitialCluster(t *testing.T) {
 	check := func(args string) string {
 		c, _ := mustParse(t, strings.Fields(args), nil)
-		if err := c.CheckInitialCluster(); err != nil {
+		if _, err := c.CheckInitialCluster(nil); err != nil {
 			return err.Error()
 		}
 		return ""
@@ -386,6 +428,6 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%s reads back as %s, %v", list, again, err)
 			}
 		}
-		_ = c.CheckInitialCluster()
+		_, _ = c.CheckInitialCluster(nil)
 	})
 }
