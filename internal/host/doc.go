@@ -13,7 +13,8 @@
 // lies between them; propose.go, pending.go and window.go the life of a proposal
 // (rule 13), read.go that of a read (rule 11), conf.go that of a change; start.go
 // how a group comes to life (rule 12), retain.go how its log shrinks (rules 7, 8),
-// snapshot.go how a follower gets a whole state (rule 21).
+// catchup.go how a follower is read what it lacks, snapshot.go, sending.go and
+// receiving.go how it gets a whole state (rule 21).
 //
 // A command on its way through the host costs no allocation: queues and the table
 // of pending proposals are slices that are used again, a result is a value. What
