@@ -74,8 +74,13 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	return start(cfg, log, config.ServerVersion)
 }
 
-func start(cfg Config, log *slog.Logger, version string) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, version: version, world: osenv.New(), failed: make(chan error, 8)}
+func start(cfg Config, log *slog.Logger, version string) (*Server, error) {
+	return startIn(osenv.New(), cfg, log, version)
+}
+
+// startIn starts a member in a world, which ends with it.
+func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: log, version: version, world: world, failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.undo())

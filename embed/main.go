@@ -14,13 +14,18 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/env/osenv"
 	"github.com/kvorum/kvorum/internal/telemetry"
 )
 
 // Main is the program etcd: it reads flags and environment, runs a member until
 // a signal or a failure ends it, and returns the exit code. After a signal the
 // process dies of that signal, as its parent expects (spec/server-ops.md 8).
-func Main(args, environ []string) int {
+func Main(args, environ []string) int { return MainIn(osenv.New(), args, environ) }
+
+// MainIn is Main in a world of the caller's, which ends with the member: another
+// disk, say. Only programs of this module can make one.
+func MainIn(world *osenv.World, args, environ []string) int {
 	cfg, warnings, err := config.Parse(args, environ)
 	if err != nil {
 		return refuse(err)
@@ -37,7 +42,7 @@ func Main(args, environ []string) int {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	log.Info("starting", "etcd-version", config.ServerVersion, "kvorum-version", config.KvorumVersion,
 		"name", cfg.Name, "data-dir", cfg.DataDir)
-	s, sig, err := startOrSignal(cfg, log, signals)
+	s, sig, err := startOrSignal(world, cfg, log, signals)
 	switch {
 	case sig != nil:
 		// Nothing is served yet: what a crash would leave is what the next start takes up.
@@ -66,14 +71,14 @@ func Main(args, environ []string) int {
 
 // startOrSignal starts the member, or gives up waiting for that at a signal: a
 // long replay must not keep Ctrl-C from working.
-func startOrSignal(cfg Config, log *slog.Logger, signals <-chan os.Signal) (*Server, os.Signal, error) {
+func startOrSignal(world *osenv.World, cfg Config, log *slog.Logger, signals <-chan os.Signal) (*Server, os.Signal, error) {
 	type started struct {
 		s   *Server
 		err error
 	}
 	done := make(chan started, 1)
 	go func() {
-		s, err := Start(cfg, log)
+		s, err := startIn(world, cfg, log, config.ServerVersion)
 		done <- started{s, err}
 	}()
 	select {

@@ -37,6 +37,9 @@ var build = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if program := programs[filepath.Base(os.Args[0])]; program != nil {
+		os.Exit(program()) // of a cluster: see cluster_failures_test.go
+	}
 	code := m.Run()
 	if binary, err := build(); err == nil {
 		os.RemoveAll(filepath.Dir(binary))
@@ -146,13 +149,16 @@ func (p *process) signal(sig syscall.Signal) {
 	}
 }
 
-func (p *process) kv() pb.KVClient {
-	p.t.Helper()
-	conn, err := grpc.NewClient(p.client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+func (p *process) kv() pb.KVClient { return plainKV(p.t, p.client) }
+
+// plainKV asks a member once, without what the client library does.
+func plainKV(t *testing.T, address string) pb.KVClient {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	p.t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { conn.Close() })
 	return pb.NewKVClient(conn)
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kvorum/kvorum/internal/id"
@@ -95,10 +96,15 @@ func (l *Load) put(ctx context.Context, cl *clientv3.Client, worker int, key, va
 	called := time.Now()
 	r, err := cl.Put(ctx, key, value)
 	answer := time.Now()
-	if op.Return = l.order.Add(1); err != nil {
+	op.Return = l.order.Add(1)
+	switch {
+	case errors.Is(err, rpctypes.ErrNoLeader): // a refusal: nothing was proposed, so nobody may see it
+		l.fail("put", called, answer, err)
+		return
+	case err != nil:
 		op.Unknown, op.Return = true, linear.Forever
 		l.fail("put", called, answer, err)
-	} else {
+	default:
 		op.Response = &command.PutResponse{Revision: id.Revision(r.Header.Revision)}
 	}
 	l.mu.Lock()

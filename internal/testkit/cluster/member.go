@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,7 +80,7 @@ func (m *Member) LaunchIn(environ []string, flags ...string) {
 		m.c.t.Fatalf("%s runs already", m.Name)
 	}
 	r := &run{cmd: exec.Command(m.c.opts.Etcd, flags...), exited: make(chan struct{}), more: make(chan struct{})}
-	r.cmd.Env = environ
+	r.cmd.Env = append(slices.Clip(environ), faultsVariable+"="+m.faults())
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "GORACE"} {
 		if value, has := os.LookupEnv(name); has {
 			r.cmd.Env = append(r.cmd.Env, name+"="+value)
