@@ -5,6 +5,9 @@ import "testing"
 // Leaders that change the membership without the care of ProposeConf are caught, by
 // what clients would notice: otherwise the search would prove nothing of changes.
 func TestSmallWorldsFindHastyChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a search of 40,000 states")
+	}
 	apart := func(n *Node, c Conf) error {
 		n.appendOwn(Change, EncodeChange(c, nil))
 		n.advanceCommit()

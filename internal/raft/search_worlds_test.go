@@ -60,6 +60,10 @@ func TestSmallWorlds(t *testing.T) {
 		t.Logf("%s%s: %d states, all within %d steps, complete %v", w.name, what, f.states, f.depth, f.complete)
 	}
 	for _, w := range smallWorlds {
+		if testing.Short() { // there is nothing in it for the race detector
+			search(w, "", shortSearch/20)
+			continue
+		}
 		if *deepFlag == 0 {
 			search(w, "", shortSearch)
 			continue
