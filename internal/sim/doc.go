@@ -9,10 +9,12 @@
 //	schedule  which turn, task, sync, delivery or call is next
 //	replica   one member: a machine, and the product started on its disk
 //	network   loses, delays, repeats and reorders messages, and parts the members
-//	faults    crashes, pauses, stalls, failed syncs, full disks, flipped bits
+//	faults    crashes, pauses, stalls, failed syncs, full disks, flipped bits, splits,
+//	          rolling restarts
 //	client    calls and what came of them; workload draws the requests
 //	ledger    what was applied: the judge of logs and states, with the oracle beside
 //	campaign  many worlds, and the story of the first that fails
+//	shrink    a smaller world that fails as well, for a story that can be read
 //
 // A world has two phases. In the storm faults happen and clients call; in the
 // calm the faults stop, everything heals, and the members must agree and serve
