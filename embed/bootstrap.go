@@ -39,6 +39,8 @@ type founding struct {
 	voters []id.Member
 	// members are those that --initial-cluster names, with their ids.
 	members []command.GenesisMember
+	// again says that the log has the first configuration already.
+	again bool
 }
 
 // found derives who a fresh member is: from --initial-cluster and its token if it
@@ -59,6 +61,12 @@ func (s *Server) found() (*founding, error) {
 	if s.cfg.InitialClusterState == config.ClusterExisting {
 		return s.joinRunning(members)
 	}
+	f := s.derive(members, own)
+	return f, s.refuseBootstrapped(members, f.who)
+}
+
+// derive makes ids of what --initial-cluster says.
+func (s *Server) derive(members []config.InitialMember, own config.URLs) *founding {
 	f := &founding{}
 	for _, m := range members {
 		urls := m.PeerURLs.Strings()
@@ -69,10 +77,27 @@ func (s *Server) found() (*founding, error) {
 		f.voters = append(f.voters, m.Member)
 	}
 	f.who = join.Identity{
-		Member:  static.MemberID(s.cfg.AdvertisePeerURLs.Strings(), s.cfg.InitialClusterToken),
+		Member:  static.MemberID(own.Strings(), s.cfg.InitialClusterToken),
 		Cluster: static.ClusterID(f.voters),
 	}
-	return f, s.refuseBootstrapped(members, f.who)
+	return f
+}
+
+// foundAgain is for a member that was here before and has nothing in its store: its
+// first start may have ended before the members met, and then nobody but its flags
+// knows where the others are. Flags that would make another member are ignored.
+func (s *Server) foundAgain() *founding {
+	members, err := s.cfg.InitialMembers()
+	i := slices.IndexFunc(members, func(m config.InitialMember) bool { return m.Name == s.cfg.Name })
+	if err != nil || i < 0 || s.cfg.ForceNewCluster {
+		return nil
+	}
+	f := s.derive(members, members[i].PeerURLs)
+	if f.who != s.home.Identity {
+		return nil
+	}
+	f.again = true
+	return f
 }
 
 // askPeers bounds the questions that a fresh member has before it starts.
@@ -138,7 +163,7 @@ func (s *Server) refuseBootstrapped(members []config.InitialMember, who join.Ide
 // configuration in the log.
 func (s *Server) openGroup() (err error) {
 	switch {
-	case s.founding != nil:
+	case s.founding != nil && !s.founding.again:
 		if s.cfg.ForceNewCluster {
 			s.log.Warn("--force-new-cluster has no effect: the data directory is empty", "data-dir", s.cfg.DataDir)
 		}

@@ -55,7 +55,7 @@ type Server struct {
 	peers  *peer.Transport
 	// peerTLS is how https peers are connected to; nil if there are none.
 	peerTLS *tls.Config
-	// founding is nil on a member that has been here before.
+	// founding is nil on a member that has been here before, unless it knows nothing yet.
 	founding *founding
 
 	listeners *listeners
@@ -147,9 +147,10 @@ func (s *Server) open() (err error) {
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
 		Events: s.tell, Trouble: s.trouble, Stalled: s.stalled, Snapshots: s.tellSnapshot, Limits: s.limits(),
 	})
-	if s.founding == nil && len(raftLog.Groups()) == 0 && s.state.Mark().Index == 0 && raftLog.Damage() == nil {
-		// The first start ended before the log knew of the group.
-		if s.founding, err = s.found(); err != nil {
+	if s.founding == nil && s.state.Mark().Index == 0 && raftLog.Damage() == nil {
+		if len(raftLog.Groups()) > 0 {
+			s.founding = s.foundAgain()
+		} else if s.founding, err = s.found(); err != nil { // the first start ended before the log knew of the group
 			return err
 		}
 	}
