@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 )
@@ -122,7 +121,10 @@ func (c *Config) AdvertiseHost(host func() string) bool {
 		return false
 	}
 	u := *listens
-	u.Host = net.JoinHostPort(address, listens.Port())
+	if strings.Contains(address, ":") {
+		address = "[" + address + "]"
+	}
+	u.Host = address + ":" + listens.Port()
 	c.AdvertisePeerURLs = URLs{u}
 	if c.InitialCluster == c.Name+"="+defaultPeerURL {
 		c.InitialCluster = c.Name + "=" + u.String()
