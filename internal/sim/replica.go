@@ -149,10 +149,7 @@ func (r *replica) open() error {
 	if err := r.judgeStart(); err != nil {
 		r.w.fail("%v: after its start: %v", r, err)
 	}
-	flushBytes, retainBytes := s.flushBytes, s.retainBytes
-	if s.lapsePermille > 0 && r.w.runs.Int64N(1000) < s.lapsePermille {
-		flushBytes, retainBytes = 1, 1
-	}
+	flushBytes, retainBytes := r.w.retention()
 	h := host.New(host.Options{
 		Member: r.member, Clock: w.Clock, Rand: w.Rand, Tasks: w.Tasks, Log: log,
 		Transport: &port{n: r.w.network, from: r, run: r.runs},
@@ -189,6 +186,16 @@ func (r *replica) open() error {
 		r.stages[i] = stage{Turner: turner, due: env.Never}
 	}
 	return nil
+}
+
+// retention draws after how many bytes of the log a run flushes its store, and how
+// many it keeps.
+func (w *world) retention() (flushBytes, retainBytes int64) {
+	s := &w.swarm
+	if s.lapsePermille > 0 && w.runs.Int64N(1000) < s.lapsePermille {
+		return 1, 1
+	}
+	return s.flushBytes, s.retainBytes
 }
 
 // event is told what happens inside raft, in the stepper's turn.
