@@ -16,6 +16,7 @@ import (
 	"github.com/kvorum/kvorum/internal/join/static"
 	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/storage/raftlog"
 )
 
 // supported refuses what is not built yet with a clear word instead of doing
@@ -161,7 +162,7 @@ func (s *Server) refuseBootstrapped(members []config.InitialMember, who join.Ide
 
 // openGroup brings the group to life. A member that has been here before finds its
 // configuration in the log.
-func (s *Server) openGroup() (err error) {
+func (s *Server) openGroup(log *raftlog.Store) (err error) {
 	switch {
 	case s.founding != nil && !s.founding.again:
 		if s.cfg.ForceNewCluster {
@@ -171,7 +172,7 @@ func (s *Server) openGroup() (err error) {
 	case s.cfg.ForceNewCluster:
 		err = s.openAlone()
 	default:
-		s.group, err = s.host.Open(id.DefaultGroup, s.state, raft.Conf{})
+		s.group, err = s.host.Open(id.DefaultGroup, s.state, s.lostConf(log))
 	}
 	return err
 }
@@ -306,6 +307,8 @@ func (s *Server) tell(group id.Group, e raft.Event) {
 		s.log.Info("raft.node: leader known", append(attrs, "leader", e.Member.String())...)
 	case raft.LostQuorum:
 		s.log.Warn("stepped down: no quorum was heard", attrs...)
+	case raft.Healed:
+		go s.repaired(e)
 	case raft.Truncated:
 		s.log.Warn("log entries were replaced", append(attrs, "index", uint64(e.Index))...)
 	case raft.ConfChanged:

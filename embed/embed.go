@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,7 +19,6 @@ import (
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/env/osenv"
 	"github.com/kvorum/kvorum/internal/host"
-	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/join"
 	"github.com/kvorum/kvorum/internal/peer"
 	"github.com/kvorum/kvorum/internal/server"
@@ -55,6 +55,10 @@ type Server struct {
 	peers  *peer.Transport
 	// peerTLS is how https peers are connected to; nil if there are none.
 	peerTLS *tls.Config
+	// peered says that there are others to be repaired from.
+	peered bool
+	// serving says that damage to the store is found by somebody who reads it.
+	serving atomic.Bool
 	// founding is nil on a member that has been here before, unless it knows nothing yet.
 	founding *founding
 
@@ -126,28 +130,23 @@ func (s *Server) open() (err error) {
 	}
 	s.log.Info("opened data directory", "data-dir", s.cfg.DataDir, "member-id", s.home.Member.String(),
 		"cluster-id", s.home.Cluster.String(), "fresh", s.home.Fresh)
-	if err := s.openStore(); err != nil {
-		return fmt.Errorf("cannot open the store %s: %w", s.home.Store, err)
-	}
-	if s.state, err = state.Open(id.DefaultGroup, s.db, s.home.Saves); err != nil {
-		return fmt.Errorf("cannot read the store %s: %w", s.home.Store, err)
-	}
-	if err := s.refuseDowngrade(); err != nil {
-		return err
-	}
-	s.state.KeepTips(tipBytes)
 	raftLog, err := raftlog.Open(raftlog.Options{
 		FS: fs, Dir: s.home.Log, Rand: s.world.Rand, Tasks: s.world.Tasks, Clock: s.world.Clock,
 	})
 	if err != nil {
 		return fmt.Errorf("cannot open the log %s: %w", s.home.Log, err)
 	}
+	if err := s.openState(hasPeers(raftLog, &s.cfg)); err != nil {
+		return errors.Join(err, raftLog.Close())
+	}
+	s.state.KeepTips(tipBytes)
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
 		Events: s.tell, Trouble: s.trouble, Stalled: s.stalled, Snapshots: s.tellSnapshot, Limits: s.limits(),
+		Peers: s.peered, Damaged: s.home.Damage.Reason != "", FoundDamage: s.foundDamage,
 	})
-	if s.founding == nil && s.state.Mark().Index == 0 && raftLog.Damage() == nil {
+	if s.founding == nil && s.state.Mark().Index == 0 && raftLog.Damage() == nil && s.home.Damage.Reason == "" {
 		if len(raftLog.Groups()) > 0 {
 			s.founding = s.foundAgain()
 		} else if s.founding, err = s.found(); err != nil { // the first start ended before the log knew of the group
@@ -155,7 +154,7 @@ func (s *Server) open() (err error) {
 		}
 	}
 	s.startPeers()
-	return s.openGroup()
+	return s.openGroup(raftLog)
 }
 
 // openStore opens Pebble. On a disk that refuses its first write Pebble never
@@ -171,6 +170,7 @@ func (s *Server) openStore() error {
 		FS:    s.world.FS, Dir: s.home.Store,
 		Trouble: func(text string) { s.log.Debug("trouble in the store", "text", text) },
 		Failed:  func(err error) { failed <- err },
+		Damaged: func(damage *engine.CorruptionError) { go s.storeDamaged(damage) },
 	}
 	go func() {
 		db, err := pebbledb.Open(opts)
@@ -192,7 +192,13 @@ func (s *Server) openStore() error {
 func (s *Server) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopHost, s.hostDone = cancel, make(chan error, 1)
-	defer func() { go s.followMembers(ctx, s.firstAddresses()) }()
+	s.serving.Store(true)
+	defer func() {
+		go s.followMembers(ctx, s.firstAddresses())
+		if s.group.Status().Damaged {
+			go s.heal(ctx)
+		}
+	}()
 	go func() {
 		err := s.host.Run(ctx)
 		if err != nil {

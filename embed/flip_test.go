@@ -188,7 +188,14 @@ func flipAndJudge(t *testing.T, image, rel string, offset int64, bit int, h hist
 	}
 	defer os.RemoveAll(dir)
 	copyDir(t, image, dir)
-	f, err := os.OpenFile(filepath.Join(dir, rel), os.O_RDWR, 0)
+	flip(t, filepath.Join(dir, rel), offset, bit)
+	return judge(t, dir, rel, h)
+}
+
+// flip flips one bit of a file.
+func flip(t *testing.T, path string, offset int64, bit int) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +206,6 @@ func flipAndJudge(t *testing.T, image, rel string, offset int64, bit int, h hist
 	if err := errors.Join(err, err2, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return judge(t, dir, rel, h)
 }
 
 // zero says whether a block of a file is blank.

@@ -124,10 +124,11 @@ func (p *persister) keepFrom(g *Group) id.Index {
 }
 
 // retained is where what is kept in any case begins: after what the store holds
-// durably when there is no other member, else with the last RetainBytes (rule 8).
+// durably when there is no other member, or when the log has damage that is repaired
+// and shall not be met again; else with the last RetainBytes (rule 8).
 func (p *persister) retained(g *Group) id.Index {
 	l := &g.log
-	if g.alone.Load() {
+	if g.alone.Load() || p.h.opts.Log.Damage() != nil {
 		return l.durable + 1
 	}
 	if l.durable <= l.base {

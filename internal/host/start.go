@@ -108,21 +108,20 @@ func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf, lone boo
 		}
 	}
 	if !known {
-		if damage := h.opts.Log.Damage(); damage != nil {
-			return raft.Start{}, damage // it may hide the group
-		}
-		if mark != (raft.Position{}) {
-			return raft.Start{}, &LostLogError{Group: group, Mark: mark, Reason: "the log does not know the group"}
-		}
-		h.opts.Log.Create(group, conf)
-		return raft.Start{Conf: conf, Previous: conf}, nil
+		return h.create(group, mark, conf, lone)
 	}
 	alone := lone || start.Conf.Alone(h.opts.Member)
+	if alone && h.opts.Damaged {
+		return raft.Start{}, ErrDamaged
+	}
+	start.Damaged = start.Damaged || h.opts.Damaged
 	if damage := h.opts.Log.Damage(); damage != nil {
 		if alone {
 			return raft.Start{}, damage
 		}
-		start.Damaged = true
+		if err := h.foundDamage(group, &start, damage); err != nil {
+			return raft.Start{}, err
+		}
 	}
 	fit := reconcile(&start, mark)
 	if fit == fits {
@@ -131,15 +130,53 @@ func (h *Host) recover(group id.Group, machine Machine, conf raft.Conf, lone boo
 	brought, loaded := broughtConf(machine)
 	if unaware := fit == forked || fit == short && loaded && !defect.On(defect.InstallTakenForLoss); !unaware {
 		// What is missing was promised: it is before the mark, or just after it.
+		lost := &LostLogError{Group: group, Mark: mark, First: start.Base.Index + 1, Last: start.Last, Reason: fit.String()}
 		if alone {
-			return raft.Start{}, &LostLogError{Group: group, Mark: mark, First: start.Base.Index + 1, Last: start.Last, Reason: fit.String()}
+			return raft.Start{}, lost
 		}
-		start.Damaged = true
+		if err := h.foundDamage(group, &start, lost); err != nil {
+			return raft.Start{}, err
+		}
 	}
 	if !loaded || len(brought.Conf.Voters) == 0 {
 		brought = confBefore(&start, mark.Index)
 	}
 	h.restart(group, &start, mark, brought)
+	return start, nil
+}
+
+// foundDamage makes a replica start damaged.
+func (h *Host) foundDamage(group id.Group, start *raft.Start, why error) error {
+	start.Damaged = true
+	if h.opts.FoundDamage == nil {
+		return nil
+	}
+	return h.opts.FoundDamage(group, why)
+}
+
+// create makes a group that the log does not know. If damage hides it, or it was
+// lost with the log, conf stands in for what the log said, and the log begins anew at
+// the state's mark.
+func (h *Host) create(group id.Group, mark raft.Position, conf raft.Conf, lone bool) (raft.Start, error) {
+	start := raft.Start{Conf: conf, Previous: conf, Damaged: h.opts.Damaged}
+	var why error
+	if damage := h.opts.Log.Damage(); damage != nil {
+		why = damage
+	} else if mark != (raft.Position{}) {
+		why = &LostLogError{Group: group, Mark: mark, Reason: "the log does not know the group"}
+	}
+	if why != nil {
+		if lone || !h.opts.Peers || conf.Alone(h.opts.Member) {
+			return raft.Start{}, why
+		}
+		if err := h.foundDamage(group, &start, why); err != nil {
+			return raft.Start{}, err
+		}
+	}
+	h.opts.Log.Create(group, conf)
+	if mark != (raft.Position{}) {
+		h.restart(group, &start, mark, raft.PlacedConf{Conf: conf, Index: mark.Index})
+	}
 	return start, nil
 }
 

@@ -175,6 +175,7 @@ var (
 	ErrTooManyRequests = errors.New("host: too many requests")
 	ErrTooLarge        = errors.New("host: command is too large")
 	ErrNoData          = errors.New("host: there is no data to go on with")
+	ErrDamaged         = errors.New("host: this member is damaged and has not been repaired: it cannot decide alone")
 	ErrNoMember        = errors.New("host: this member is none of its cluster")
 )
 
@@ -204,6 +205,15 @@ type Options struct {
 	// be taken in, and when that is over. It is called in the stepper's turn and must
 	// not wait.
 	Snapshots func(id.Group, SnapshotNews)
+	// Peers says that there are other members to be repaired from, even if the log
+	// does not know them any more.
+	Peers bool
+	// Damaged says that this member was found damaged before and has not healed since:
+	// its groups start damaged (rule 5). FoundDamage, when set, is told by Open why a
+	// group starts damaged, before anything is written that might hide it; who is told
+	// remembers it until the event Healed. An error of it ends Open.
+	Damaged     bool
+	FoundDamage func(id.Group, error) error
 	// Replaying, when set, is told by Open how far the replay of a log has come:
 	// after every slice of about 1 MB, up to the last committed index.
 	Replaying func(group id.Group, at, last id.Index)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
@@ -31,8 +32,13 @@ type Home struct {
 	Log, Store, Saves string
 	// Strangers are entries beside "member" that nobody here made.
 	Strangers []string
+	// Damage is what is remembered of damage that is not repaired yet.
+	Damage Damage
 
-	lock io.Closer
+	mu     sync.Mutex // of the damage
+	fs     env.FS
+	member string
+	lock   io.Closer
 }
 
 const (
@@ -63,11 +69,14 @@ func Open(fs env.FS, dir, walDir string, who func() (Identity, error)) (*Home, e
 		return nil, fmt.Errorf("data directory %s %w (%w)", dir, ErrInUse, err)
 	}
 	home := &Home{Log: fs.PathJoin(member, logName), Store: fs.PathJoin(member, storeName),
-		Saves: fs.PathJoin(member, savesName), lock: lock}
+		Saves: fs.PathJoin(member, savesName), fs: fs, member: member, lock: lock}
 	if walDir != "" {
 		home.Log = walDir
 	}
 	if err := home.identify(fs, member, who); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	if err := home.recall(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	if err := fs.RemoveAll(home.Saves); err != nil { // what a crash left

@@ -205,12 +205,18 @@ var refusals = []error{
 	command.ErrNotLearner, command.ErrLearnerNotReady, ErrUnstarted, ErrUnhealthy,
 	raft.ErrNotLeader, raft.ErrChangePending, raft.ErrTransferring, raft.ErrBadChange,
 	host.ErrLeaderChanged, host.ErrTimeout, host.ErrTimeoutLeader, host.ErrStopped, host.ErrNoLeader,
+	raft.ErrBadTransferee,
 }
 
 // Answer answers a question that another member asks this one, within this member's time-out: the number of a
 // refusal, 0 for none, and the index that came of it. answer is called once.
 func (m *Member) Answer(kind AskKind, body []byte, answer func([]byte, error)) {
-	if kind != AskChange {
+	switch kind {
+	case AskChange:
+	case AskNewTerm:
+		m.end(host.Call{To: answerer(answer)}, m.newTerm(body))
+		return
+	default:
 		answer(nil, &command.UnknownError{What: "question", Number: uint64(kind)})
 		return
 	}
@@ -245,8 +251,8 @@ func (a answerer) Push(r host.Result) {
 	a(nil, r.Err)
 }
 
-// errAnswer is an answer that no member of this version gives.
-var errAnswer = errors.New("server: the leader gave an answer that is none")
+// errAnswer is a question or an answer that no member of this version gives.
+var errAnswer = errors.New("server: a member said what makes no sense")
 
 // answerOf is what an answer tells the call that asked.
 func answerOf(tag uint64, answer []byte, err error) host.Result {

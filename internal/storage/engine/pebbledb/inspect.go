@@ -158,7 +158,9 @@ func (db *DB) named(err error) error {
 	if errors.As(err, &already) {
 		return err
 	}
-	return &engine.CorruptionError{File: db.fileOf(err), Offset: -1, Err: err}
+	damage := &engine.CorruptionError{File: db.fileOf(err), Offset: -1, Err: err}
+	db.opts.Damaged(damage)
+	return damage
 }
 
 func (db *DB) fileOf(err error) string {

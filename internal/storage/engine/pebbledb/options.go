@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 
 	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/storage/engine"
 )
 
 // Defaults of Options: the store's part of the default budget of 160 MB (rule
@@ -51,6 +52,9 @@ type Options struct {
 	// has to wait. Both are called on Pebble's goroutines, at times under its
 	// locks: they must not call the store.
 	Misuse, Trouble func(text string)
+	// Damaged, if set, is told when a read, or a flush or compaction, finds a block
+	// damaged, and in which file. It is called like Trouble.
+	Damaged func(*engine.CorruptionError)
 	// Pause, if set, is called by flushes and compactions that are in no hurry and
 	// returns after the time that they shall rest (time.Sleep).
 	Pause func(time.Duration)
@@ -75,6 +79,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Trouble == nil {
 		o.Trouble = func(string) {}
+	}
+	if o.Damaged == nil {
+		o.Damaged = func(*engine.CorruptionError) {}
 	}
 	return o
 }
