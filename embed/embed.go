@@ -139,6 +139,9 @@ func (s *Server) open() (err error) {
 	if err := s.openState(hasPeers(raftLog, &s.cfg)); err != nil {
 		return errors.Join(err, raftLog.Close())
 	}
+	if err := s.refuseDowngrade(); err != nil {
+		return errors.Join(err, raftLog.Close())
+	}
 	s.state.KeepTips(tipBytes)
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
