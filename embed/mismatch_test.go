@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
 )
 
 // What a member says whose flags or data do not fit the cluster: each mistake that
@@ -84,4 +85,55 @@ func TestMembersThatDoNotFit(t *testing.T) {
 	if err := tb.startWith(wiped, existing); err != nil || wiped.id() != added.Member.ID {
 		t.Errorf("existing: %v", err)
 	}
+}
+
+// A cluster of one grows to three. It goes on while the second member is added and
+// not there yet, also over a restart, and a removal takes it back.
+func TestAClusterOfOneGrows(t *testing.T) {
+	tb := newTable(t, 1)
+	tb.start("new", tb.seats...)
+	one := tb.seats[0]
+	ctx := t.Context()
+	add := func(s *seat) *pb.MemberAddResponse {
+		t.Helper()
+		added, err := pb.NewClusterClient(one.conn).MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://" + s.peer}})
+		if err != nil || len(added.Members) != len(tb.seats) || added.Member.IsLearner {
+			t.Fatalf("an addition: %v, %v", added, err)
+		}
+		return added
+	}
+	second := tb.add()
+	gone := add(second).Member.ID
+	tb.put(one, "a", "while it is not there")
+	_, err := pb.NewClusterClient(one.conn).MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:1"}})
+	refusedWith(t, "a third before the second", err, codes.Unknown, "etcdserver: re-configuration failed due to not enough started members")
+	if _, err := pb.NewClusterClient(one.conn).MemberRemove(ctx, &pb.MemberRemoveRequest{ID: gone}); err != nil {
+		t.Fatal(err)
+	}
+	removed := time.Now().Unix() // the second is in the id, and the old id never comes back
+	tb.eventually("another second", func(context.Context) bool { return time.Now().Unix() != removed })
+	add(second)
+	one.stop()
+	tb.start("new", one)
+	tb.put(one, "b", "after a restart")
+	tb.start("existing", second)
+	votes := func(voters int) {
+		t.Helper()
+		tb.eventually("votes", func(context.Context) bool {
+			s := one.group.Status()
+			return len(s.Conf.Voters) == voters && len(s.Conf.Learners) == 0
+		})
+	}
+	votes(2)
+	tb.everywhere("a", "while it is not there")
+	third := tb.add()
+	tb.eventually("a third, once two have been connected for a while", func(ctx context.Context) bool {
+		_, err := pb.NewClusterClient(one.conn).MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://" + third.peer}})
+		return err == nil
+	})
+	tb.start("existing", third)
+	votes(3)
+	one.stop()
+	tb.put(second, "c", "without the first")
+	tb.everywhere("c", "without the first")
 }

@@ -134,6 +134,7 @@ func (s *Server) followMembers(ctx context.Context, first []peer.Address) {
 		case <-look.C:
 			known = s.follow(known)
 			s.member.Upgrade()
+			s.member.Raise()
 		case <-ctx.Done():
 			return
 		}

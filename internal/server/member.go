@@ -37,8 +37,8 @@ type Options struct {
 
 // Member is what the doors hold: the services of one member on one group.
 type Member struct {
-	opts    Options
-	upgrade duty
+	opts           Options
+	upgrade, raise duty
 }
 
 // New makes the services of a member.

@@ -102,16 +102,49 @@ func (m *Member) refuse(c *command.MemberChange, s *host.Status) error {
 	return nil
 }
 
-// confAfter is the configuration that a change leads to.
+// confAfter is the configuration that a change leads to. Beside a lone voter a new
+// one follows at first: if it counted before it has started, nothing could be
+// decided any more, not even who may start. See Raise.
 func confAfter(conf raft.Conf, c *command.MemberChange) raft.Conf {
 	next := raft.Conf{Voters: without(conf.Voters, c.Member), Learners: without(conf.Learners, c.Member)}
-	switch c.Change {
-	case command.AddMember, command.PromoteMember:
-		next.Voters = with(next.Voters, c.Member)
-	case command.AddLearner:
+	switch {
+	case c.Change == command.AddLearner, c.Change == command.AddMember && len(conf.Voters) == 1:
 		next.Learners = with(next.Learners, c.Member)
+	case c.Change == command.AddMember, c.Change == command.PromoteMember:
+		next.Voters = with(next.Voters, c.Member)
 	}
 	return next
+}
+
+// Raise gives the vote to a member that has one by the table and only follows so
+// far, once it has most of the log, if this member leads. It returns at once; it is
+// to be called again and again.
+func (m *Member) Raise() {
+	if m.opts.Group.Leader() != m.opts.Member {
+		return
+	}
+	s := m.opts.Group.Status()
+	if s.Applied < s.ConfIndex {
+		return
+	}
+	for _, member := range m.waiting(s.Conf) {
+		if inSync(&s, member) && m.raise.begin() {
+			c := command.MemberChange{Change: command.PromoteMember, Member: member}
+			m.opts.Group.ProposeConf(host.Call{To: &m.raise, Deadline: m.Deadline()}, s.ConfIndex, confAfter(s.Conf, &c), command.EncodeChange(&c))
+			return
+		}
+	}
+}
+
+// waiting are the members that Raise is for.
+func (m *Member) waiting(conf raft.Conf) (list []id.Member) {
+	view := m.opts.State.View()
+	for _, learner := range conf.Learners {
+		if facts, known := view.Member(learner); known && !facts.Learner {
+			list = append(list, learner)
+		}
+	}
+	return list
 }
 
 func without(list []id.Member, member id.Member) []id.Member {
@@ -136,8 +169,9 @@ func inSync(s *host.Status, member id.Member) bool {
 // strict refuses a change after which, or for want of members that are really
 // there, the cluster could not go on.
 func (m *Member) strict(c *command.MemberChange, s *host.Status) error {
-	voters := len(s.Conf.Voters)
-	started, connected := m.standing(s.Conf.Voters, 0)
+	all := append(m.waiting(s.Conf), s.Conf.Voters...)
+	voters := len(all)
+	started, connected := m.standing(all, 0)
 	switch c.Change {
 	case command.AddMember, command.AddLearner:
 		if c.Change == command.AddMember && started < quorum(voters+1) && (voters > 1 || started < 1) {
@@ -152,9 +186,9 @@ func (m *Member) strict(c *command.MemberChange, s *host.Status) error {
 		}
 	case command.RemoveMember:
 		if !slices.Contains(s.Conf.Voters, c.Member) {
-			return nil // a learner
+			return nil // no vote is lost with it
 		}
-		others, _ := m.standing(s.Conf.Voters, c.Member)
+		others, _ := m.standing(all, c.Member)
 		if voters == 1 || others < quorum(voters-1) {
 			return ErrUnstarted
 		}
