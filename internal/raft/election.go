@@ -162,6 +162,11 @@ func (n *Node) stepVoteRequest(m Message, b *VoteRequest) {
 		}
 		n.send = append(n.send, reply)
 		n.dirty = true
+		if !granted && n.outbids(m, b) {
+			n.tally.Reset()
+			n.tally.Record(n.cfg.ID, true)
+			n.ask(true)
+		}
 		return
 	}
 	if granted {
@@ -170,6 +175,16 @@ func (n *Node) stepVoteRequest(m Message, b *VoteRequest) {
 		n.restartTimer()
 	}
 	n.reply(reply)
+}
+
+// outbids says whether a pre-vote that was refused is a reason to ask for pre-votes
+// again: who asks has lost the leader too, but may have said before that it heard
+// it, and has the lesser claim, so that nobody else would ask before a time-out.
+// Claims are ordered, so this comes to an end.
+func (n *Node) outbids(m Message, b *VoteRequest) bool {
+	last := n.log.end()
+	better := last.Term > b.Last.Term || last.Term == b.Last.Term && last.Index > b.Last.Index
+	return n.role == PreCandidate && m.Term == n.hard.Term+1 && (better || last == b.Last && n.cfg.ID > m.From)
 }
 
 // grants decides on a vote or a pre-vote of a term at least the current one. It
@@ -222,6 +237,9 @@ func (n *Node) decide() {
 			n.lead()
 		}
 	case quorum.Lost:
+		if n.role == PreCandidate && n.eager {
+			return // the others may lose the leader in a moment: see outbids
+		}
 		n.become(Follower)
 	case quorum.Open:
 	}

@@ -227,6 +227,42 @@ func TestLostRoundIsAskedAgain(t *testing.T) {
 	}
 }
 
+// The leader dies. One follower after the other loses its connection, in every
+// order, and the last one to do so has the longest, the shortest or the same log:
+// all the same there is a leader before anybody's time is out.
+func TestFollowersLoseADeadLeaderOneByOne(t *testing.T) {
+	for _, c := range []struct {
+		voters int
+		order  []int
+		longer int // the one that has an entry more; 0 is nobody
+	}{
+		{3, []int{1, 2}, 0}, {3, []int{2, 1}, 0}, {3, []int{1, 2}, 1}, {3, []int{1, 2}, 2}, {3, []int{2, 1}, 1}, {3, []int{2, 1}, 2},
+		{5, []int{1, 2, 3, 4}, 1}, {5, []int{4, 3, 2, 1}, 4}, {5, []int{4, 3, 2, 1}, 0}, {5, []int{2, 4, 1, 3}, 2},
+	} {
+		w := newWorld(c.voters)
+		for _, r := range w.replicas {
+			r.start()
+		}
+		dead := w.replicas[0]
+		dead.node.Campaign(w.now)
+		dead.pump()
+		w.settle(nil)
+		dead.propose("x")
+		w.settle(func(from, to id.Member) bool {
+			return from == dead.id && c.longer != 0 && to == w.replicas[c.longer].id
+		})
+		dead.crash()
+		for _, i := range c.order {
+			w.replicas[i].node.LeaderUnreachable(w.now)
+			w.replicas[i].pump()
+			w.settle(nil)
+		}
+		if l := w.leader(); l == nil {
+			t.Errorf("%+v: nobody leads", c)
+		}
+	}
+}
+
 // Reads keep the leader talking to its followers. All the same one whose entries
 // were lost, with or without the news that it could not be reached, is asked again.
 func TestReadsDoNotKeepAFollowerFromBeingAskedAgain(t *testing.T) {
