@@ -242,7 +242,7 @@ func TestALeaderWhoseDiskIsFull(t *testing.T) {
 			leader.FillDisk(false)
 			restart(c, leader)
 		},
-		gap: 3 * election / 2, errors: append(died, cutOff...), perWorker: 2,
+		gap: 3 * election / 2, errors: slices.Concat(died, cutOff, []string{"etcdserver: server stopped"}), perWorker: 2,
 	}.rounds(t)
 }
 
