@@ -277,7 +277,7 @@ func TestFatalIsHeard(t *testing.T) {
 // TestDamageIsNamed gives the errors of Pebble's that carry a file in their text
 // only.
 func TestDamageIsNamed(t *testing.T) {
-	db := &DB{opts: Options{FS: vfs.NewMem(), Dir: "store"}}
+	db := &DB{opts: Options{FS: vfs.NewMem(), Dir: "store"}.withDefaults()}
 	for text, want := range map[string]string{
 		"pebble: corrupt wal 000012.log (offset 7)":   "store/000012.log",
 		"malformed manifest file \"MANIFEST-000003\"": "store/MANIFEST-000003",
