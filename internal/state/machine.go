@@ -307,7 +307,7 @@ const (
 	// the applier free and the disk's share of deletions is bounded. Once the store
 	// has fallen behind with its own work the pause is a longer one: removal would
 	// make writers wait.
-	removalRest       = 8 * time.Millisecond
+	removalRest       = 16 * time.Millisecond
 	removalRestBehind = 50 * time.Millisecond
 	// backlogLook is how many slices pass between two looks at the store.
 	backlogLook = 10

@@ -20,11 +20,11 @@ type removal struct {
 	bytes int64
 }
 
-// A removal is cut into about removalSlices slices, so that it takes about as long
-// whatever its size: five minutes with the rests that state.Machine makes between
-// them, as long as lies between two compactions of Kubernetes. A slice
-// looks at leastRows to mostRows changes, and puts about removalBytes of deletions
-// into its batch.
+// A removal is cut into about removalSlices slices, so that a large one takes about
+// as long whatever its size: eight minutes with the rests that state.Machine makes
+// between them. Where compactions come faster than that, each removal takes in what
+// has come meanwhile. A slice looks at leastRows to mostRows changes, and puts about
+// removalBytes of deletions into its batch.
 const (
 	removalSlices = 30_000
 	leastRows     = 32
