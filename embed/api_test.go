@@ -3,11 +3,14 @@ package embed
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,14 +33,25 @@ type member struct {
 	conn   *grpc.ClientConn
 }
 
+// portsGiven are those that tests of this process have been given.
+var portsGiven sync.Map
+
+// freePort finds a port that nobody listens on. It lies below those that the system
+// gives to connections: one of another test would take it before the server does.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		if _, given := portsGiven.LoadOrStore(address, true); given {
+			continue
+		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func configFor(t testing.TB, dir string, flags ...string) (Config, string) {
