@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -64,12 +65,16 @@ func (s *story) find(name string) (*server, error) {
 	return v, nil
 }
 
-// choosePorts asks the system for two free ports.
+// choosePorts finds two ports that nobody listens on, below those that the system
+// gives to connections: one of those could take it before the server does.
 func (v *server) choosePorts() error {
 	for _, to := range []*string{&v.client, &v.peer} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
+		var l net.Listener
+		for attempt := 0; l == nil; attempt++ {
+			var err error
+			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))); err != nil && attempt == 1000 {
+				return err
+			}
 		}
 		defer l.Close() // after both choices: two different ports
 		*to = l.Addr().String()
