@@ -26,7 +26,7 @@ var profiles = map[defect.Defect]profile{
 	defect.RecoverWithoutSync:          {replicas: 1, within: 200, tilt: killThenPower},
 	defect.PersistedByIndex:            {replicas: 3, within: 500, from: 85, tilt: slowLeaders},
 	defect.VoteNotPersisted:            {replicas: 3, within: 500, tilt: changingLeaders},
-	defect.CommitEarlierTermByCounting: {replicas: 3, within: 500, from: 112, tilt: halfReplicating},
+	defect.CommitEarlierTermByCounting: {replicas: 3, within: 1000, from: 540, tilt: halfReplicating},
 	defect.ReadByOneAck:                {replicas: 3, within: 100, tilt: parting},
 	defect.TornTakenForCorrupt:         {replicas: 1, within: 50, tilt: powerLoss},
 	defect.CorruptTakenForTorn:         {replicas: 1, within: 200, tilt: flipping},
