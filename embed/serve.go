@@ -102,6 +102,9 @@ func (s *Server) serve() {
 	v3.Register(s.grpc, s.member)
 	web := http.NewServeMux()
 	ops.Register(web, operator{s})
+	if s.cfg.EnablePprof || s.cfg.LogLevel == "debug" {
+		ops.RegisterProfiles(web)
+	}
 	for _, bound := range s.listeners.clients {
 		if len(s.listeners.clientHTTP) > 0 { // HTTP has listeners of its own
 			s.goServe(bound, func() error { return s.grpc.Serve(bound) })

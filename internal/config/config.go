@@ -88,6 +88,9 @@ type Config struct {
 	// GRPCKeepAliveTimeout is how long a ping may stay unanswered.
 	GRPCKeepAliveTimeout time.Duration
 
+	// EnablePprof serves run-time profiles beside /health; so does LogLevel debug.
+	EnablePprof bool
+
 	// Logger is the kind of structured logs; only "zap" exists, the name of the
 	// line format.
 	Logger string

@@ -232,7 +232,8 @@ var table = []option{
 	{"bcrypt-cost", "10", auth, later, anyUint, "Cost of password hashes, 4 to 31."},
 	{"auth-token-ttl", "300", auth, later, anyUint, "Seconds that a simple token lives."},
 
-	{"enable-pprof", "false", profiling, later, anyBool, "Serve run-time profiles under /debug/pprof/."},
+	{"enable-pprof", "false", profiling, ready, bindBool(func(c *Config) *bool { return &c.EnablePprof }),
+		"Serve run-time profiles under /debug/pprof/."},
 	{"metrics", "basic", profiling, later, anyText, "How much is measured: basic or extensive."},
 
 	{"enable-distributed-tracing", "false", tracing, later, anyBool, "Send traces of requests."},

@@ -110,3 +110,20 @@ func TestHealthOfAClientThatLeft(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+func TestProfilesAreServedOnlyWhenAskedFor(t *testing.T) {
+	mux := http.NewServeMux()
+	Register(mux, fake{leader: true})
+	for _, want := range []int{404, 200} {
+		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=1"} {
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+			if w.Code != want {
+				t.Errorf("%s: %d, want %d", path, w.Code, want)
+			}
+		}
+		if want == 404 {
+			RegisterProfiles(mux)
+		}
+	}
+}
