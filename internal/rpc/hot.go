@@ -1,0 +1,104 @@
+package rpc
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/host"
+)
+
+// Hot serves a unary method without a goroutine, context, timer or channel per
+// call in flight (rule 30). A call is begun on the goroutine that reads its
+// connection and answered on the one that writes it; between the two nothing
+// waits for it. A Hot is called by many connections at once.
+type Hot interface {
+	// Begin starts a call. It runs on the connection's reader and must never wait:
+	// everything else that came on this connection waits behind it. message is the
+	// request, uncompressed; it stays as it is until the call has ended, and may be
+	// aliased until then.
+	//
+	// Begin, or whoever it hands the call to as host.Completions, ends it by exactly
+	// one Push or Refuse; both may happen before Begin returns.
+	Begin(call *Call, message []byte)
+	// Answer appends the reply's message to dst and returns the longer slice, once a
+	// result was pushed. It runs on the connection's writer and must be quick: a
+	// point read from memory at most. An error (also result.Err, if that is to be
+	// told) ends the call with status.FromError of it; what was appended is dropped.
+	//
+	// Returning ErrElsewhere, with dst as it was, asks to be called again from a
+	// bounded pool, where call.Elsewhere is true and Answer may take its time.
+	Answer(dst []byte, call *Call, result host.Result) ([]byte, error)
+}
+
+// ErrElsewhere is returned by Hot.Answer on the writer's goroutine to be called
+// again from the pool.
+var ErrElsewhere = errors.New("rpc: to be answered elsewhere")
+
+// Call is one hot call in flight. It is the host.Completions of what the call
+// waits for. When the client resets the stream, its deadline passes or its
+// connection is lost, the call is only detached: it stays charged to the
+// connection until its one Push or Refuse, whose result is then dropped.
+//
+// Calls are used again for the same method: nobody may keep one after it ended.
+type Call struct {
+	// State belongs to the method's Hot and survives from call to call, so that a
+	// decoded request needs no allocation. It is nil in a call never used before.
+	// Whatever it must not keep alive, the Hot clears.
+	State any
+
+	method   *hotMethod
+	headers  *headerSet
+	deadline time.Time
+	conn     interface{ ended(*Call) }
+	result   host.Result
+	err      error
+
+	elsewhere bool
+}
+
+// hotMethod is one entry of the table of hot methods.
+type hotMethod struct {
+	name string
+	hot  Hot
+}
+
+// HotRegistrar takes hot methods; *Server is one, grpc-go's server is not.
+type HotRegistrar interface {
+	// RegisterHot serves the method "/package.Service/Method" by h, in place of what
+	// its service's description says. It is called before Serve.
+	RegisterHot(fullMethod string, h Hot)
+}
+
+// Push ends the call with the result that Hot.Answer is given. It never waits and
+// may be called from any goroutine, also from Begin.
+func (c *Call) Push(result host.Result) {
+	c.result = result
+	c.conn.ended(c)
+}
+
+// Refuse ends the call with an error, without Hot.Answer: the client sees
+// status.FromError(err). It never waits and may be called from any goroutine, also
+// from Begin.
+func (c *Call) Refuse(err error) {
+	c.err = err
+	c.conn.ended(c)
+}
+
+// Metadata returns the first value that the client sent under a key in lower case,
+// as it came: a value of a key that ends in "-bin" is still in base64. It copies
+// nothing. The value may be kept.
+func (c *Call) Metadata(key string) (value string, ok bool) {
+	return c.headers.value(key)
+}
+
+// Deadline is when the client gives up, if it said so. The call is detached and
+// answered with DeadlineExceeded then, a few ten milliseconds late at most.
+func (c *Call) Deadline() (at time.Time, ok bool) {
+	return c.deadline, !c.deadline.IsZero()
+}
+
+// Method is the full name of the method, "/package.Service/Method".
+func (c *Call) Method() string { return c.method.name }
+
+// Elsewhere says that Answer is running in the pool.
+func (c *Call) Elsewhere() bool { return c.elsewhere }
