@@ -2,7 +2,9 @@ package server
 
 import (
 	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
 // The key-value service. Put, DeleteRange, Txn and Compact return at once; what
@@ -70,6 +72,12 @@ func (m *Member) Barrier(call host.Call) { m.opts.Group.ReadIndex(call) }
 // command.ErrCompacted, command.ErrFutureRevision, *mvcc.DamageError.
 func (m *Member) Range(req *command.RangeRequest) (*command.RangeResponse, error) {
 	return m.opts.State.View().Range(req)
+}
+
+// AppendRange is Range in the form of the wire, for requests in key order
+// (state.View.AppendRange). Errors: as of Range, mvcc.ErrLonger beyond the limits.
+func (m *Member) AppendRange(dst []byte, req *command.RangeRequest, most mvcc.AppendLimits, head func([]byte, id.Revision) []byte) ([]byte, mvcc.Appended, error) {
+	return m.opts.State.View().AppendRange(dst, req, most, head)
 }
 
 // ReadTxn runs a txn that only reads (command.TxnRequest.ReadOnly). Errors: as for Range.

@@ -82,6 +82,26 @@ func (v *View) Range(r *command.RangeRequest) (*command.RangeResponse, error) {
 	}
 }
 
+// AppendRange appends the answer to a range in the form of the wire: what head
+// appends for the revision that the header shows, and the pairs
+// (mvcc.View.AppendRange). It begins anew on a newer view like Range. What comes
+// with an error is dst, perhaps in another place. Errors: as of Range,
+// mvcc.ErrLonger.
+func (v *View) AppendRange(dst []byte, r *command.RangeRequest, most mvcc.AppendLimits, head func([]byte, id.Revision) []byte) ([]byte, mvcc.Appended, error) {
+	start := len(dst)
+	for {
+		out, got, err := v.kv.AppendRange(head(dst, v.kv.Revision), r, most)
+		newer := v.machine.View()
+		switch {
+		case err == nil:
+			return out, got, nil
+		case r.Revision > 0 || !v.overtakenBy(newer):
+			return out[:start], got, err
+		}
+		v, dst = newer, out[:start]
+	}
+}
+
 // Txn answers a txn that only reads (command.TxnRequest.ReadOnly). Errors: as of
 // Range.
 func (v *View) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {

@@ -24,33 +24,51 @@ type Standing interface {
 	HasLeader() bool
 }
 
+// Values are what a caller sent beside its message. Bodies: the context of
+// grpc-go's door, a call of the hot one.
+type Values interface {
+	// Metadata is the first value under a key.
+	Metadata(key string) (value string, ok bool)
+}
+
+// incoming are the values of a context. They are looked up one by one: asking for
+// all of them would copy them.
+type incoming struct{ context.Context }
+
+// Metadata is Values'.
+func (c incoming) Metadata(key string) (value string, ok bool) {
+	v := metadata.ValueFromIncomingContext(c.Context, key)
+	if len(v) == 0 {
+		return "", false
+	}
+	return v[0], true
+}
+
 // Check makes the checks before a handler, in order, for every door and every
 // method (spec 1.4, rule 30): the cluster knows the call, a learner may answer
 // it, the client's version is text, and a caller that insists on a leader gets
 // one. needs is the version of the cluster with which this call came, learnerMay says
-// whether a learner answers it; ctx carries the caller's metadata.
-//
-// It looks values up one by one: asking for all of the metadata would copy them.
-func Check(ctx context.Context, member Standing, needs command.Version, learnerMay bool) error {
+// whether a learner answers it.
+func Check(caller Values, member Standing, needs command.Version, learnerMay bool) error {
 	if !member.Capable(needs) {
 		return rpctypes.ErrGRPCNotCapable
 	}
 	if !learnerMay && member.IsLearner() {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 && !utf8.ValidString(v[0]) {
+	if v, _ := caller.Metadata(rpctypes.MetadataClientAPIVersionKey); !utf8.ValidString(v) {
 		return rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
-	if !member.HasLeader() && insists(ctx) {
+	if !member.HasLeader() && insists(caller) {
 		return rpctypes.ErrGRPCNoLeader
 	}
 	return nil
 }
 
 // insists says whether the caller wants no answer from a member without a leader.
-func insists(ctx context.Context) bool {
-	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+func insists(caller Values) bool {
+	v, _ := caller.Metadata(rpctypes.MetadataRequireLeaderKey)
+	return v == rpctypes.MetadataHasLeader
 }
 
 // learnerMayAnswer says which unary calls a learner answers: its own status, and
@@ -68,7 +86,7 @@ func learnerMayAnswer(req any) bool {
 // CheckUnary runs the checks before every unary method.
 func CheckUnary(member Standing) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		if err := Check(ctx, member, command.FirstVersion, learnerMayAnswer(req)); err != nil {
+		if err := Check(incoming{ctx}, member, command.FirstVersion, learnerMayAnswer(req)); err != nil {
 			return nil, err
 		}
 		return next(ctx, req)

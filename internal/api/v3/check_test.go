@@ -36,7 +36,7 @@ func TestChecksComeInOrder(t *testing.T) {
 	md := metadata.Pairs("client-api-version", binary, "hasleader", "true")
 	check := func(want codes.Code, text string) {
 		t.Helper()
-		err := Check(metadata.NewIncomingContext(t.Context(), md), s, command.FirstVersion, false)
+		err := Check(incoming{metadata.NewIncomingContext(t.Context(), md)}, s, command.FirstVersion, false)
 		if got := status.Convert(err); got.Code() != want || got.Message() != text {
 			t.Errorf("got %v %q, want %v %q", got.Code(), got.Message(), want, text)
 		}
@@ -55,7 +55,7 @@ func TestChecksComeInOrder(t *testing.T) {
 	md.Set("hasleader", "true")
 	s.leaderless.Store(false)
 	check(codes.OK, "")
-	if err := Check(t.Context(), &standing{}, command.FirstVersion, false); err != nil {
+	if err := Check(incoming{t.Context()}, &standing{}, command.FirstVersion, false); err != nil {
 		t.Errorf("a call without metadata: %v", err)
 	}
 }

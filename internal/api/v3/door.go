@@ -17,17 +17,25 @@ import (
 )
 
 // Register adds the services of a member to a gRPC server.
-func Register(to grpc.ServiceRegistrar, member *server.Member) {
-	pb.RegisterKVServer(to, &kv{member: member, reads: make(gate, readsAtOnce)})
+func Register(to grpc.ServiceRegistrar, member *server.Member) { register(to, member) }
+
+// register returns the KV service.
+func register(to grpc.ServiceRegistrar, member *server.Member) *kv {
+	s := &kv{member: member, reads: make(gate, readsAtOnce)}
+	pb.RegisterKVServer(to, s)
 	pb.RegisterAuthServer(to, &auth{member: member})
 	pb.RegisterClusterServer(to, &cluster{member: member})
 	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})
 	healthpb.RegisterHealthServer(to, &health{})
+	return s
 }
 
 // header makes the header of an answer.
 func header(member *server.Member, revision id.Revision) *pb.ResponseHeader {
-	h := member.Header()
+	return headerOf(member.Header(), revision)
+}
+
+func headerOf(h server.Header, revision id.Revision) *pb.ResponseHeader {
 	return &pb.ResponseHeader{
 		ClusterId: uint64(h.Cluster), MemberId: uint64(h.Member),
 		RaftTerm: uint64(h.Term), Revision: int64(revision),

@@ -34,6 +34,16 @@ func (g gate) enter(ctx context.Context) error {
 	}
 }
 
+// tryEnter enters if nobody has to wait.
+func (g gate) tryEnter() bool {
+	select {
+	case g <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 func (g gate) leave() { <-g }
 
 func (s *kv) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {

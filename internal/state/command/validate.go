@@ -34,6 +34,10 @@ func (q *RangeRequest) ValidateStream() error {
 	return nil
 }
 
+// KeyOrder says whether the answer has the keys in their order, cut where the limit
+// is reached.
+func (q *RangeRequest) KeyOrder() bool { return q.Target == SortByKey && q.Order != SortDescend }
+
 // Filtered says whether keys are left out by their revisions.
 func (q *RangeRequest) Filtered() bool {
 	return q.MinModRevision != 0 || q.MaxModRevision != 0 || q.MinCreateRevision != 0 || q.MaxCreateRevision != 0
