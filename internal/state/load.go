@@ -140,6 +140,9 @@ func (m *Machine) Load(from Receiving) error {
 		err = m.store.Reload()
 	}
 	if err == nil {
+		err = damagedLeases(m.leases.Reload())
+	}
+	if err == nil {
 		err = m.reload()
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/lease"
 	"github.com/kvorum/kvorum/internal/state/member"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -40,6 +41,7 @@ type Machine struct {
 	mark    raft.Position
 	loaded  *raft.PlacedConf // if the mark is that of a loaded snapshot: what came with it
 	store   *mvcc.Store
+	leases  *lease.Table
 	members member.Table
 	batch   engine.Batch
 	cmd     command.Command
@@ -69,6 +71,10 @@ func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
 	if m.store, err = mvcc.Open(group, db); err != nil {
 		return nil, err
 	}
+	if m.leases, err = lease.Open(group, db); err != nil {
+		return nil, damagedLeases(err)
+	}
+	m.store.Heed(m.leases)
 	if err := m.reload(); err != nil {
 		return nil, err
 	}
@@ -202,6 +208,7 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	}
 	mark := m.mark
 	m.store.Begin(m.batch)
+	m.leases.Begin(m.batch)
 	for i := range entries {
 		e := &entries[i]
 		if e.Index != mark.Index+1 || e.Term < mark.Term {
@@ -225,6 +232,7 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	if err := m.store.Finish(); err != nil {
 		return nil, err
 	}
+	m.leases.Finish()
 	m.mark, m.loaded = mark, nil
 	if defect.On(defect.MarkOutsideBatch) {
 		m.owed = true
@@ -366,12 +374,15 @@ func (m *Machine) free() (worked bool, err error) {
 }
 
 // Hash is a hash of the whole logical state at the mark: keys, versions,
-// metadata, member facts and compact revision, whatever is left to remove. Equal
+// metadata, leases, member facts and compact revision, whatever is left to remove. Equal
 // commands applied give equal hashes; the mark is not part of it. It reads
 // everything. Errors: *mvcc.DamageError.
 func (m *Machine) Hash() (uint64, error) {
 	h := sha256.New()
 	h.Write(m.members.AppendTo(nil))
+	if err := m.leases.Hash(h); err != nil {
+		return 0, damagedLeases(err)
+	}
 	if err := m.store.Hash(h); err != nil {
 		return 0, err
 	}

@@ -22,6 +22,19 @@ var table = [...]action{
 	command.KindCompact: func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.store.Compact(body.(*command.CompactRequest)))
 	},
+	command.KindLeaseGrant: func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.grant(body.(*command.LeaseGrant)))
+	},
+	command.KindLeaseRevoke: func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.revoke(body.(*command.LeaseRevoke)))
+	},
+	command.KindLeaseExpire: func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.expire(body.(*command.LeaseExpire)))
+	},
+	command.KindLeaseCheckpoint: func(m *Machine, body command.Body) (any, error) {
+		m.leases.Checkpoint(body.(*command.LeaseCheckpoint))
+		return nil, nil
+	},
 	command.KindMemberPublish: func(m *Machine, body command.Body) (_ any, err error) {
 		m.members, err = m.members.Publish(m.group, m.batch, body.(*command.MemberPublish))
 		return nil, err

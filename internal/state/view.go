@@ -37,6 +37,7 @@ func (m *Machine) publish() {
 	}
 	v.kv.Compacted = m.shown
 	m.view.Store(v)
+	m.leases.Publish()
 }
 
 // horizon is what is published now. Readers call it from any goroutine.

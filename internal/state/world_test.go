@@ -12,6 +12,7 @@ import (
 	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/state"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/lease"
 	"github.com/kvorum/kvorum/internal/storage/engine/memdb"
 	"github.com/kvorum/kvorum/internal/testkit/model"
 )
@@ -26,6 +27,9 @@ type replica struct {
 	log  []raft.Entry
 	// opened counts the lives of the replica, which differ in their tables of tips.
 	opened uint64
+	// feed and told are what the changes of leases say in this life.
+	feed *lease.Feed
+	told map[id.Lease]lease.Facts
 }
 
 func newReplica(t testing.TB, seed uint64) *replica {
@@ -44,6 +48,7 @@ func (r *replica) open() {
 	if r.m, err = state.Open(id.DefaultGroup, r.db, "saves"); err != nil {
 		r.t.Fatal(err)
 	}
+	r.feed, r.told = r.m.FollowLeases(), nil
 	// None, one that forgets all the time, one that remembers everything.
 	r.m.KeepTips([]int{0, 800, 1 << 20}[r.opened%3])
 	r.opened++
@@ -191,6 +196,9 @@ func (h *history) step(most int) {
 	var requests []any
 	for range 1 + h.rnd.IntN(most) {
 		request := h.gen.Request(h.oracle.Revision())
+		if len(h.gen.Leases) > 0 && h.rnd.IntN(5) == 0 {
+			request = h.gen.LeaseChange(h.oracle)
+		}
 		err := model.Validate(request)
 		if got := validate(request); !errors.Is(got, err) {
 			t.Fatalf("validation of %s: %v, want %v", model.Text(request), got, err)
@@ -203,7 +211,7 @@ func (h *history) step(most int) {
 			request = &command.TxnRequest{Success: []command.Op{{Range: q}, {Txn: &command.TxnRequest{}}}}
 		}
 		requests = append(requests, request)
-		cmds = append(cmds, command.Encode(nil, command.Header{Origin: command.Origin{Seq: id.Seq(len(h.log))}}, request.(command.Body)))
+		cmds = append(cmds, command.Encode(nil, command.Header{Term: 1, Origin: command.Origin{Seq: id.Seq(len(h.log))}}, request.(command.Body)))
 	}
 	for len(cmds) > 0 {
 		n := 1 + h.rnd.IntN(len(cmds))
@@ -228,6 +236,7 @@ func (h *history) read() {
 	if st := v.State(); st.Revision != h.oracle.Revision() || st.Compacted != h.oracle.Compacted() {
 		h.t.Fatalf("view at %+v, want revision %d, compacted %d", st, h.oracle.Revision(), h.oracle.Compacted())
 	}
+	h.readLeases()
 	for range 3 {
 		q := h.gen.Range(h.oracle.Revision())
 		if q.Validate() != nil {
@@ -242,5 +251,52 @@ func (h *history) read() {
 		got, gotErr := v.Txn(txn)
 		want, err := h.oracle.Txn(txn)
 		same(h.t, "read-only txn", txn, got, want, gotErr, err)
+	}
+}
+
+// leases are what the changes of leases have told in this life of the machine.
+func (r *replica) leases() map[id.Lease]lease.Facts {
+	for {
+		changes, anew, ok := r.feed.Next()
+		if !ok {
+			return r.told
+		}
+		if anew {
+			r.told = map[id.Lease]lease.Facts{}
+		}
+		for _, c := range changes {
+			if c.Gone {
+				delete(r.told, c.ID)
+			} else {
+				r.told[c.ID] = c.Facts
+			}
+		}
+	}
+}
+
+// attached lists the keys of a lease.
+func (r *replica) attached(name id.Lease) string {
+	r.t.Helper()
+	list, err := r.m.View().LeaseKeys(name, 1<<20)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return fmt.Sprintf("%q", list)
+}
+
+// readLeases compares the leases and what hangs on them.
+func (h *history) readLeases() {
+	h.t.Helper()
+	told := h.leases()
+	if len(told) != len(h.oracle.Leases()) {
+		h.t.Fatalf("leases %v, want %v", told, h.oracle.Leases())
+	}
+	for _, name := range h.gen.Leases {
+		if told[name].Birth != h.oracle.Birth(name) {
+			h.t.Fatalf("lease %d is number %d, want %d", name, told[name].Birth, h.oracle.Birth(name))
+		}
+		if got, want := h.attached(name), fmt.Sprintf("%q", h.oracle.Attached(name)); got != want {
+			h.t.Fatalf("keys of lease %d are %s, want %s", name, got, want)
+		}
 	}
 }

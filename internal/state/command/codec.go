@@ -28,7 +28,7 @@ const (
 )
 
 // Body is what a command asks: *PutRequest, *DeleteRangeRequest, *TxnRequest,
-// *CompactRequest or *MemberPublish.
+// *CompactRequest, or one of those of leases and members.
 type Body interface {
 	// Kind is the kind of command that carries this body.
 	Kind() Kind

@@ -11,6 +11,13 @@ const (
 	KindDeleteRange Kind = 2
 	KindTxn         Kind = 3
 	KindCompact     Kind = 4
+	// KindLeaseGrant makes a lease, KindLeaseRevoke ends one for a client,
+	// KindLeaseExpire ends many whose time is over, KindLeaseCheckpoint tells what
+	// time is left.
+	KindLeaseGrant      Kind = 8
+	KindLeaseRevoke     Kind = 9
+	KindLeaseExpire     Kind = 10
+	KindLeaseCheckpoint Kind = 11
 	// KindMemberPublish tells a member's name and client URLs.
 	KindMemberPublish Kind = 16
 	// KindMemberGenesis names the first members, KindMemberUpdate a member's peer URLs.
@@ -64,7 +71,8 @@ type Outcome struct {
 	Term   id.Term
 	Index  id.Index
 	// Response is a *PutResponse, *DeleteRangeResponse, *TxnResponse,
-	// *CompactResponse or nil.
+	// *CompactResponse, *LeaseGrantResponse, *LeaseRevokeResponse,
+	// *LeaseExpireResponse or nil.
 	Response any
 	// Err is the command's refusal by the state, the same on every replica.
 	Err error

@@ -37,14 +37,6 @@ func (s *Store) checkPutInTxn(r *command.PutRequest) error {
 	return s.checkLease(r)
 }
 
-// checkLease looks for the lease. None can be granted yet, so none is found.
-func (s *Store) checkLease(r *command.PutRequest) error {
-	if r.Lease != 0 {
-		return command.ErrLeaseNotFound
-	}
-	return nil
-}
-
 // checkKept looks for the key whose value or lease is to be kept.
 func (s *Store) checkKept(r *command.PutRequest) error {
 	if !r.IgnoreValue && !r.IgnoreLease {
@@ -97,6 +89,7 @@ func (s *Store) put(r *command.PutRequest) (*command.PutResponse, error) {
 		}
 	}
 	s.write(r.Key, &v, &c)
+	s.moveLease(r.Key, prev.lease, v.lease)
 	return resp, nil
 }
 
@@ -142,6 +135,7 @@ func (s *Store) deleteRange(r *command.DeleteRangeRequest) (*command.DeleteRange
 		t := tipOf(v)
 		c := t.superseding()
 		s.write(key, &version{dead: true}, &c)
+		s.moveLease(key, t.lease, 0)
 		resp.Deleted++
 	}
 	resp.Revision = s.head()

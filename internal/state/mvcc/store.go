@@ -40,6 +40,7 @@ type Store struct {
 	db      engine.DB
 	now     State
 	removal removal
+	leases  Leases
 	readers atomic.Int64
 
 	batch   engine.Batch

@@ -29,19 +29,20 @@ type Store struct {
 	revision  id.Revision
 	compacted id.Revision
 	versions  []Version
-	leases    map[id.Lease]bool
+	leases    map[id.Lease]command.LeaseBirth
+	births    command.LeaseBirth
 }
 
 // New returns an empty store: revision 1, nothing compacted (spec 1.2).
 func New() *Store {
-	return &Store{revision: 1, compacted: -1, leases: map[id.Lease]bool{}}
+	return &Store{revision: 1, compacted: -1, leases: map[id.Lease]command.LeaseBirth{}}
 }
 
 // Emptied returns a store whose keys have all been deleted and whose history was
 // then compacted, both at a revision: what a server that has lived looks like to
 // whoever begins anew on it.
 func Emptied(at id.Revision) *Store {
-	return &Store{revision: at, compacted: at, leases: map[id.Lease]bool{}}
+	return &Store{revision: at, compacted: at, leases: map[id.Lease]command.LeaseBirth{}}
 }
 
 // Revision is the store's revision.
@@ -50,21 +51,18 @@ func (s *Store) Revision() id.Revision { return s.revision }
 // Compacted is the revision that history was dropped below; -1 if it never was.
 func (s *Store) Compacted() id.Revision { return s.compacted }
 
-// Grant makes a lease known, so that puts may name it.
-func (s *Store) Grant(lease id.Lease) { s.leases[lease] = true }
-
 // Clone returns a copy that lives on its own.
 func (s *Store) Clone() *Store {
 	return &Store{
 		revision: s.revision, compacted: s.compacted,
-		versions: slices.Clip(s.versions), leases: maps.Clone(s.leases),
+		versions: slices.Clip(s.versions), leases: maps.Clone(s.leases), births: s.births,
 	}
 }
 
 // At returns the store as it was when its revision was rev, before any
 // compaction.
 func (s *Store) At(rev id.Revision) *Store {
-	past := &Store{revision: rev, compacted: -1, leases: maps.Clone(s.leases)}
+	past := &Store{revision: rev, compacted: -1, leases: maps.Clone(s.leases), births: s.births}
 	for _, v := range s.versions {
 		if v.ModRevision <= rev {
 			past.versions = append(past.versions, v)
@@ -105,8 +103,8 @@ func (s *Store) superseded(at id.Revision) []bool {
 
 // Do validates a request and then applies it: what a client sees of one call.
 // The request is a *command.RangeRequest, *PutRequest, *DeleteRangeRequest,
-// *TxnRequest or *CompactRequest; the response is of the matching type, nil with
-// an error.
+// *TxnRequest, *CompactRequest, *LeaseGrant, *LeaseRevoke or *LeaseExpire; the
+// response is of the matching type, nil with an error.
 func (s *Store) Do(request any) (response any, err error) {
 	if err := Validate(request); err != nil {
 		return nil, err
@@ -128,6 +126,12 @@ func (s *Store) Apply(request any) (response any, err error) {
 		return untyped(s.Txn(r))
 	case *command.CompactRequest:
 		return untyped(s.Compact(r))
+	case *command.LeaseGrant:
+		return untyped(s.LeaseGrant(r))
+	case *command.LeaseRevoke:
+		return untyped(s.LeaseRevoke(r))
+	case *command.LeaseExpire:
+		return s.LeaseExpire(r), nil
 	}
 	panic("model: no such request")
 }
@@ -214,7 +218,7 @@ func (s *Store) delete(r *command.DeleteRangeRequest, at id.Revision) *command.D
 // checkPut is what a put must meet in the state (spec 2.3): its lease, then the
 // key that it keeps something of.
 func (s *Store) checkPut(r *command.PutRequest) error {
-	if r.Lease != 0 && !s.leases[r.Lease] {
+	if r.Lease != 0 && s.leases[r.Lease] == 0 {
 		return command.ErrLeaseNotFound
 	}
 	if _, exists := s.lookup(r.Key, s.revision); !exists && (r.IgnoreValue || r.IgnoreLease) {

@@ -26,6 +26,18 @@ func Text(v any) string {
 		return txnText(r)
 	case *command.CompactRequest:
 		return fmt.Sprintf("compact %d", r.Revision)
+	case *command.LeaseGrant:
+		return fmt.Sprintf("grant %d ttl=%d", r.ID, r.TTL)
+	case *command.LeaseRevoke:
+		return fmt.Sprintf("revoke %d", r.ID)
+	case *command.LeaseExpire:
+		return fmt.Sprintf("expire %v", r.Leases)
+	case *command.LeaseGrantResponse:
+		return fmt.Sprintf("granted@%d %d ttl=%d", r.Revision, r.ID, r.TTL)
+	case *command.LeaseRevokeResponse:
+		return fmt.Sprintf("revoked@%d", r.Revision)
+	case *command.LeaseExpireResponse:
+		return fmt.Sprintf("expired %d with %d keys", r.Leases, r.Keys)
 	case *command.PutResponse:
 		return fmt.Sprintf("put@%d", r.Revision) + prevText(r)
 	case *command.RangeResponse:

@@ -19,7 +19,13 @@ const (
 	Data    Kind = kindData
 	History Kind = kindHistory
 	Meta    Kind = kindMeta
+	// Lease is a lease, Attached a key attached to one.
+	Lease    Kind = kindLease
+	Attached Kind = kindAttached
 )
+
+// leaseBytes is the group, the kind and the lease in front of a row of one.
+const leaseBytes = headBytes + 8
 
 // KindOf tells what a key is a row of. Its decoder then never fails.
 func KindOf(key []byte) Kind {
@@ -39,6 +45,14 @@ func KindOf(key []byte) Kind {
 	case kindMeta:
 		if last == 0 {
 			return Meta
+		}
+	case kindLease:
+		if last == 0 && len(key) == leaseBytes+1 {
+			return Lease
+		}
+	case kindAttached:
+		if last == 0 && len(key) > leaseBytes+1 {
+			return Attached
 		}
 	}
 	return Other
@@ -96,6 +110,24 @@ func DecodeMeta(key []byte) (group id.Group, name []byte, ok bool) {
 	return id.Group(binary.BigEndian.Uint32(key)), key[headBytes : len(key)-1], true
 }
 
+// DecodeLease takes the key of a lease's row apart. ok is false for everything that
+// AppendLease could not have made.
+func DecodeLease(key []byte) (group id.Group, lease id.Lease, ok bool) {
+	if KindOf(key) != Lease {
+		return 0, 0, false
+	}
+	return id.Group(binary.BigEndian.Uint32(key)), id.Lease(binary.BigEndian.Uint64(key[headBytes:])), true
+}
+
+// DecodeAttached takes the key of an attachment apart; user aliases key. ok is false
+// for everything that AppendAttached could not have made of a user key.
+func DecodeAttached(key []byte) (group id.Group, lease id.Lease, user []byte, ok bool) {
+	if KindOf(key) != Attached {
+		return 0, 0, nil, false
+	}
+	return id.Group(binary.BigEndian.Uint32(key)), id.Lease(binary.BigEndian.Uint64(key[headBytes:])), key[leaseBytes : len(key)-1], true
+}
+
 // Text prints a key for people.
 type Text []byte
 
@@ -109,6 +141,12 @@ func (t Text) String() string {
 	}
 	if group, name, ok := DecodeMeta(t); ok {
 		return fmt.Sprintf("%d/m/%s", group, name)
+	}
+	if group, lease, ok := DecodeLease(t); ok {
+		return fmt.Sprintf("%d/l/%016x", group, uint64(lease))
+	}
+	if group, lease, user, ok := DecodeAttached(t); ok {
+		return fmt.Sprintf("%d/k/%016x/%q", group, uint64(lease), user)
 	}
 	if group, user, ok := DecodeUserKey(t); ok {
 		return fmt.Sprintf("%d/d/%q", group, user)

@@ -7,6 +7,8 @@
 //	d  group(4) 'd' userkey 0x00 |                          a bound before its versions
 //	r  group(4) 'r' main(8) sub(4) 0x00                     a row of the history
 //	m  group(4) 'm' name 0x00                               a row of the group itself
+//	l  group(4) 'l' lease(8) 0x00                           a lease
+//	k  group(4) 'k' lease(8) userkey 0x00                   a key attached to a lease
 //
 // Numbers are big endian, ^ is the bitwise complement. The last byte of every
 // key is the length of its suffix, that byte counted: 13 or 0. With it any key
@@ -31,11 +33,13 @@ import (
 // SuffixBytes is the length of a version suffix with its length byte.
 const SuffixBytes = 13
 
-// Kinds of rows. 'l' and 'k' are kept for leases and the keys attached to them.
+// Kinds of rows.
 const (
-	kindData    = 'd'
-	kindHistory = 'r'
-	kindMeta    = 'm'
+	kindData     = 'd'
+	kindHistory  = 'r'
+	kindMeta     = 'm'
+	kindLease    = 'l'
+	kindAttached = 'k'
 )
 
 // Bytes that no kind uses: below and above all rows of a group.
@@ -106,6 +110,52 @@ func AppendMeta(buf []byte, group id.Group, name string) []byte {
 	buf = appendKind(buf, group, kindMeta)
 	buf = append(buf, name...)
 	return append(buf, 0)
+}
+
+// AppendLease appends the key of a lease's row. Leases lie in the order of their
+// numbers without sign.
+func AppendLease(buf []byte, group id.Group, lease id.Lease) []byte {
+	buf = appendKind(buf, group, kindLease)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(lease))
+	return append(buf, 0)
+}
+
+// AppendLeases appends the bound before all leases of the group, AppendLeasesEnd the
+// one after them.
+func AppendLeases(buf []byte, group id.Group) []byte {
+	return append(appendKind(buf, group, kindLease), 0)
+}
+
+// AppendLeasesEnd appends the bound after all leases of the group.
+func AppendLeasesEnd(buf []byte, group id.Group) []byte {
+	return append(appendKind(buf, group, kindLease+1), 0)
+}
+
+// AppendAttached appends the key of the row that says that a user key is attached to
+// a lease. With an empty user key it is the bound before all keys of the lease.
+func AppendAttached(buf []byte, group id.Group, lease id.Lease, user []byte) []byte {
+	buf = appendKind(buf, group, kindAttached)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(lease))
+	buf = append(buf, user...)
+	return append(buf, 0)
+}
+
+// AppendAttachedEnd appends the bound after all keys attached to a lease.
+func AppendAttachedEnd(buf []byte, group id.Group, lease id.Lease) []byte {
+	if lease == -1 { // the last one without sign
+		return AppendAllAttachedEnd(buf, group)
+	}
+	return AppendAttached(buf, group, lease+1, nil)
+}
+
+// AppendAllAttached appends the bound before all attached keys of the group.
+func AppendAllAttached(buf []byte, group id.Group) []byte {
+	return append(appendKind(buf, group, kindAttached), 0)
+}
+
+// AppendAllAttachedEnd appends the bound after all attached keys of the group.
+func AppendAllAttachedEnd(buf []byte, group id.Group) []byte {
+	return append(appendKind(buf, group, kindAttached+1), 0)
 }
 
 // AppendGroupStart appends the bound before everything that a group has.

@@ -29,6 +29,12 @@ func TestBytesOfTheFormat(t *testing.T) {
 		{"history", AppendHistory(nil, 258, 5, 2), "00000102" + "72" + "0000000000000005" + "00000002" + "00", "258/r/5.2"},
 		{"history end", AppendHistoryEnd(nil, 1), "00000001" + "73" + "00", "000000017300"},
 		{"meta", AppendMeta(nil, 1, "applied"), "00000001" + "6d" + "6170706c696564" + "00", "1/m/applied"},
+		{"lease", AppendLease(nil, 1, 0x11), "00000001" + "6c" + "0000000000000011" + "00", "1/l/0000000000000011"},
+		{"leases", AppendLeases(nil, 1), "00000001" + "6c" + "00", "000000016c00"},
+		{"leases end", AppendLeasesEnd(nil, 1), "00000001" + "6d" + "00", "1/m/"},
+		{"attached", AppendAttached(nil, 1, -2, []byte("foo")), "00000001" + "6b" + "fffffffffffffffe" + "666f6f" + "00", `1/k/fffffffffffffffe/"foo"`},
+		{"attached end", AppendAttachedEnd(nil, 1, -2), "00000001" + "6b" + "ffffffffffffffff" + "00", "000000016bffffffffffffffff00"},
+		{"last attached end", AppendAttachedEnd(nil, 1, -1), "00000001" + "6c" + "00", "000000016c00"},
 		{"group start", AppendGroupStart(nil, 1), "00000001" + "00" + "00", "000000010000"},
 		{"group end", AppendGroupEnd(nil, 1), "00000001" + "ff" + "00", "00000001ff00"},
 	} {
@@ -149,9 +155,22 @@ func TestRowsOfAGroupStayInItsSpan(t *testing.T) {
 			t.Fatalf("history %s against %s is %d, want %d", Text(h), Text(i), got, want)
 		}
 		m := AppendMeta(nil, v.group, string(v.user))
-		for _, key := range [][]byte{h, m} {
+		l := AppendLease(nil, v.group, id.Lease(v.main))
+		k := AppendAttached(nil, v.group, id.Lease(v.main), append([]byte{}, v.user...))
+		for _, key := range [][]byte{h, m, l, k} {
 			if Compare(AppendGroupStart(nil, v.group), key) > 0 || Compare(key, AppendGroupEnd(nil, v.group)) >= 0 {
 				t.Fatalf("%s is outside its group", Text(key))
+			}
+		}
+		if Compare(AppendLeases(nil, v.group), l) > 0 || Compare(l, AppendLeasesEnd(nil, v.group)) >= 0 {
+			t.Fatalf("%s is outside the leases", Text(l))
+		}
+		for _, span := range [][2][]byte{
+			{AppendAllAttached(nil, v.group), AppendAllAttachedEnd(nil, v.group)},
+			{AppendAttached(nil, v.group, id.Lease(v.main), nil), AppendAttachedEnd(nil, v.group, id.Lease(v.main))},
+		} {
+			if Compare(span[0], k) > 0 || Compare(k, span[1]) >= 0 {
+				t.Fatalf("%s is outside of %s, %s", Text(k), Text(span[0]), Text(span[1]))
 			}
 		}
 		if Compare(AppendHistory(nil, v.group, 0, 0), h) > 0 || Compare(h, AppendHistoryEnd(nil, v.group)) >= 0 {
@@ -168,7 +187,8 @@ func anyKeys() *rapid.Generator[[]byte] {
 			v.key(), v.key(), AppendUserKey(nil, v.group, v.user), AppendAfterUserKey(nil, v.group, v.user),
 			AppendDataEnd(nil, v.group), AppendHistory(nil, v.group, v.main, v.sub), AppendHistoryEnd(nil, v.group),
 			AppendMeta(nil, v.group, string(v.user)), AppendGroupStart(nil, v.group), AppendGroupEnd(nil, v.group),
-		}[rapid.IntRange(0, 9).Draw(t, "kind")]
+			AppendLease(nil, v.group, id.Lease(v.main)), AppendAttached(nil, v.group, id.Lease(v.main), v.user),
+		}[rapid.IntRange(0, 11).Draw(t, "kind")]
 	})
 }
 
@@ -236,6 +256,16 @@ func TestDecodersUndoBuilders(t *testing.T) {
 		if group, name, ok := DecodeMeta(AppendMeta(nil, v.group, string(v.user))); !ok || group != v.group || !bytes.Equal(name, v.user) {
 			t.Fatalf("meta %x comes back as %d %x %v", v.user, group, name, ok)
 		}
+		lease := id.Lease(rapid.Int64().Draw(t, "lease"))
+		if group, got, ok := DecodeLease(AppendLease(nil, v.group, lease)); !ok || group != v.group || got != lease {
+			t.Fatalf("lease %d comes back as %d %d %v", lease, group, got, ok)
+		}
+		if len(v.user) > 0 {
+			group, got, user, ok := DecodeAttached(AppendAttached(nil, v.group, lease, v.user))
+			if !ok || group != v.group || got != lease || !bytes.Equal(user, v.user) {
+				t.Fatalf("%x of lease %d comes back as %d %d %x %v", v.user, lease, group, got, user, ok)
+			}
+		}
 		if group, ok := GroupOf(v.key()); !ok || group != v.group {
 			t.Fatalf("group of %x is %d %v", v.key(), group, ok)
 		}
@@ -262,6 +292,7 @@ func FuzzDecode(f *testing.F) {
 	for _, key := range [][]byte{
 		nil, {0}, {13}, AppendVersion(nil, 1, []byte("foo"), 5, 2), AppendUserKey(nil, 1, nil),
 		AppendHistory(nil, 1, 5, 2), AppendMeta(nil, 1, "applied"), AppendGroupEnd(nil, 1),
+		AppendLease(nil, 1, 17), AppendAttached(nil, 1, 17, []byte("foo")),
 		bytes.Repeat([]byte{13}, 13), bytes.Repeat([]byte{13}, 40),
 	} {
 		f.Add(key)
@@ -278,6 +309,12 @@ func FuzzDecode(f *testing.F) {
 		}
 		if group, name, ok := DecodeMeta(key); ok != (KindOf(key) == Meta) || ok && !bytes.Equal(AppendMeta(nil, group, string(name)), key) {
 			t.Fatalf("%x decodes as meta %d %x", key, group, name)
+		}
+		if group, lease, ok := DecodeLease(key); ok != (KindOf(key) == Lease) || ok && !bytes.Equal(AppendLease(nil, group, lease), key) {
+			t.Fatalf("%x decodes as lease %d %d", key, group, lease)
+		}
+		if group, lease, user, ok := DecodeAttached(key); ok != (KindOf(key) == Attached) || ok && !bytes.Equal(AppendAttached(nil, group, lease, user), key) {
+			t.Fatalf("%x decodes as attached %d %d %x", key, group, lease, user)
 		}
 		if group, user, ok := DecodeUserKey(key); ok && !bytes.Equal(AppendUserKey(nil, group, user), key) {
 			t.Fatalf("%x decodes as user key %d %x", key, group, user)

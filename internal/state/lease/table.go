@@ -1,0 +1,244 @@
+// Package lease keeps the facts about leases: which there are, their times to live,
+// what the leader has told of the time that is left, and which keys are attached to
+// which. When a lease ends is no fact but a matter of the leader's clock
+// (server/expire.go); it becomes one when a command revokes the lease.
+//
+// Facts lie in the rows 'l' and 'k' of the engine (docs/format/engine-rows.md). The
+// leases themselves are in memory as well, since every put with a lease asks for
+// one; attached keys are not.
+//
+// Changes are told to one reader, by a Feed: that is how the clock above learns of
+// leases without being called from here.
+package lease
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
+)
+
+// ErrDamaged is wrapped by the error of a row that is not what this package writes.
+var ErrDamaged = errors.New("lease: damaged row")
+
+// Facts are what is known of one lease. Times are in seconds.
+type Facts struct {
+	command.LeaseName
+	TTL int64
+	// Remaining is what the leader has told that it has left; 0 if that is the TTL.
+	Remaining int64
+}
+
+type facts struct {
+	birth          command.LeaseBirth
+	ttl, remaining int64
+}
+
+// Table is the applier's side of the leases of a group. It is not safe for
+// concurrent use. The applier calls Begin with a batch, then commands, then Finish,
+// commits the batch and calls Publish.
+//
+// Invariant, which package mvcc keeps by calling Attach and Detach: a row 'k' of a
+// lease and a key exists exactly when the key's newest version names the lease; and
+// then the lease exists.
+type Table struct {
+	group  id.Group
+	db     engine.Reader
+	leases map[id.Lease]facts
+	births command.LeaseBirth
+
+	batch engine.Batch
+	// moved are the attachments that the batch in hand makes (true) and undoes.
+	moved   map[id.Lease]map[string]bool
+	changes []Change
+	born    bool // births has grown in this batch
+	feed    feed
+
+	key, row []byte
+}
+
+// Open reads the leases of a group. Errors: ErrDamaged, *engine.CorruptionError,
+// engine.ErrIterators.
+func Open(group id.Group, db engine.Reader) (*Table, error) {
+	t := &Table{group: group, db: db, moved: map[id.Lease]map[string]bool{}}
+	t.feed.init()
+	return t, t.Reload()
+}
+
+// Reload reads them anew, after all rows of the group were replaced. The reader of
+// changes is told so by the next Publish.
+func (t *Table) Reload() error {
+	t.leases, t.births = map[id.Lease]facts{}, 0
+	row, err := t.db.Get(keys.AppendMeta(nil, t.group, rowBirths), nil)
+	if err == nil {
+		t.births, err = decodeBirths(row)
+	}
+	if err != nil && !errors.Is(err, engine.ErrNotFound) {
+		return fmt.Errorf("%s: %w", rowBirths, err)
+	}
+	var all []Change
+	err = t.walk(keys.AppendLeases(nil, t.group), keys.AppendLeasesEnd(nil, t.group), func(key, row []byte) error {
+		_, lease, ok := keys.DecodeLease(key)
+		f, err := decodeFacts(row)
+		if err != nil || !ok || f.birth > t.births {
+			return ErrDamaged
+		}
+		t.leases[lease] = f
+		all = append(all, Change{Facts: f.of(lease)})
+		return nil
+	})
+	t.changes = t.changes[:0]
+	t.feed.publish(all, true)
+	return err
+}
+
+func (f facts) of(lease id.Lease) Facts {
+	return Facts{command.LeaseName{ID: lease, Birth: f.birth}, f.ttl, f.remaining}
+}
+
+// walk shows every row of a span.
+func (t *Table) walk(low, high []byte, row func(key, value []byte) error) error {
+	it, err := t.db.Iter(low, high)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.SeekGE(low); ok; ok = it.Next() {
+		value, err := it.Value()
+		if err == nil {
+			err = row(it.Key(), value)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", keys.Text(it.Key()), err)
+		}
+	}
+	return it.Err()
+}
+
+// Begin starts a batch.
+func (t *Table) Begin(batch engine.Batch) { t.batch = batch }
+
+// Finish ends the batch, which is then committed.
+func (t *Table) Finish() {
+	if t.born {
+		t.born = false
+		t.key = keys.AppendMeta(t.key[:0], t.group, rowBirths)
+		t.batch.Set(t.key, appendBirths(t.row[:0], t.births))
+	}
+	clear(t.moved)
+	t.batch = nil
+}
+
+// Publish tells the reader of changes what committed batches have changed.
+func (t *Table) Publish() {
+	if len(t.changes) == 0 {
+		return
+	}
+	t.feed.publish(slices.Clone(t.changes), false)
+	t.changes = t.changes[:0]
+}
+
+// Has says whether there is such a lease.
+func (t *Table) Has(lease id.Lease) bool {
+	_, known := t.leases[lease]
+	return known
+}
+
+// Grant makes a lease. Errors: command.ErrLeaseExists.
+func (t *Table) Grant(g *command.LeaseGrant) error {
+	if t.Has(g.ID) {
+		return command.ErrLeaseExists
+	}
+	t.births++
+	t.born = true
+	t.set(g.ID, facts{birth: t.births, ttl: g.TTL})
+	return nil
+}
+
+func (t *Table) set(lease id.Lease, f facts) {
+	t.leases[lease] = f
+	t.key = keys.AppendLease(t.key[:0], t.group, lease)
+	t.row = appendFacts(t.row[:0], f)
+	t.batch.Set(t.key, t.row)
+	t.changes = append(t.changes, Change{Facts: f.of(lease)})
+}
+
+// Remove ends a lease whose keys are deleted already.
+func (t *Table) Remove(lease id.Lease) {
+	f := t.leases[lease]
+	delete(t.leases, lease)
+	t.key = keys.AppendLease(t.key[:0], t.group, lease)
+	t.batch.Delete(t.key)
+	t.changes = append(t.changes, Change{Facts: f.of(lease), Gone: true})
+}
+
+// Is says whether there is such a lease, and in that life.
+func (t *Table) Is(name command.LeaseName) bool {
+	f, known := t.leases[name.ID]
+	return known && f.birth == name.Birth
+}
+
+// Checkpoint notes what leases have left, but for those that are gone.
+func (t *Table) Checkpoint(c *command.LeaseCheckpoint) {
+	for i := range c.Leases {
+		if r := &c.Leases[i]; t.Is(r.LeaseName) {
+			f := t.leases[r.ID]
+			f.remaining = min(r.Remaining, f.ttl)
+			t.set(r.ID, f)
+		}
+	}
+}
+
+// Attach notes that a key hangs on a lease from now on, Detach that it does no more.
+func (t *Table) Attach(key []byte, lease id.Lease) {
+	t.move(key, lease, true)
+	t.batch.Set(t.key, nil)
+}
+
+// Detach undoes Attach.
+func (t *Table) Detach(key []byte, lease id.Lease) {
+	t.move(key, lease, false)
+	t.batch.Delete(t.key)
+}
+
+func (t *Table) move(key []byte, lease id.Lease, attached bool) {
+	of := t.moved[lease]
+	if of == nil {
+		of = map[string]bool{}
+		t.moved[lease] = of
+	}
+	of[string(key)] = attached
+	t.key = keys.AppendAttached(t.key[:0], t.group, lease, key)
+}
+
+// Keys lists the keys of a lease in byte order, with what the batch in hand has
+// changed. Errors: ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
+func (t *Table) Keys(lease id.Lease) (list [][]byte, err error) {
+	moved := t.moved[lease]
+	low, high := keys.AppendAttached(nil, t.group, lease, nil), keys.AppendAttachedEnd(nil, t.group, lease)
+	err = t.walk(low, high, func(key, _ []byte) error {
+		_, _, user, ok := keys.DecodeAttached(key)
+		if !ok {
+			return ErrDamaged
+		}
+		if _, known := moved[string(user)]; !known {
+			list = append(list, bytes.Clone(user))
+		}
+		return nil
+	})
+	if err != nil || len(moved) == 0 {
+		return list, err
+	}
+	for key, attached := range moved {
+		if attached {
+			list = append(list, []byte(key))
+		}
+	}
+	slices.SortFunc(list, bytes.Compare)
+	return list, nil
+}
