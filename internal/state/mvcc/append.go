@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"sync"
 
+	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
@@ -43,6 +46,9 @@ func (v *View) AppendRange(dst []byte, r *command.RangeRequest, most AppendLimit
 	if err := v.readable(rev); err != nil {
 		return dst, Appended{}, err
 	}
+	if len(r.End) == 0 {
+		return v.appendOne(dst, r, rev)
+	}
 	s, err := v.scan(r.Key, r.End, rev)
 	defer s.close()
 	if err != nil {
@@ -53,6 +59,47 @@ func (v *View) AppendRange(dst []byte, r *command.RangeRequest, most AppendLimit
 		return out[:len(dst)], Appended{}, err
 	}
 	return out, got, nil
+}
+
+// bounds are the engine keys of a read of one key; their memory is used again.
+type bounds struct{ low, high, seek []byte }
+
+var oneKey = sync.Pool{New: func() any { return new(bounds) }}
+
+// appendOne is AppendRange for a single key.
+func (v *View) appendOne(dst []byte, r *command.RangeRequest, rev id.Revision) ([]byte, Appended, error) {
+	k := oneKey.Get().(*bounds)
+	defer oneKey.Put(k)
+	k.low = keys.AppendUserKey(k.low[:0], v.group, r.Key)
+	k.high = keys.AppendAfterUserKey(k.high[:0], v.group, r.Key)
+	k.seek = keys.AppendAtOrBelow(k.seek[:0], v.group, r.Key, rev)
+	it, err := v.open(k.low, k.high, rev)
+	if err != nil {
+		return dst, Appended{}, err
+	}
+	defer v.readers.Add(-1)
+	defer it.Close()
+	if !it.SeekGE(k.seek) {
+		if err := it.Err(); err != nil {
+			return dst, Appended{}, &DamageError{"of the keys", err}
+		}
+		return dst, Appended{}, nil
+	}
+	_, _, main, sub, ok := keys.DecodeVersion(it.Key())
+	if !ok {
+		return dst, Appended{}, &DamageError{keys.Text(it.Key()).String(), errRow}
+	}
+	ver, err := versionAt(it, it.Key(), main, sub)
+	switch {
+	case err != nil:
+		return dst, Appended{}, err
+	case ver.dead:
+		return dst, Appended{}, nil
+	case r.CountOnly || !passes(r, &ver):
+		return dst, Appended{Count: 1}, nil
+	}
+	dst, err = appendPair(dst, r.Key, it, r.KeysOnly)
+	return dst, Appended{Count: 1}, err
 }
 
 // appendAll walks a scan of a view to its end.
@@ -77,18 +124,18 @@ func appendAll(dst []byte, s *scan, r *command.RangeRequest, most AppendLimits) 
 			continue
 		}
 		pairs++
-		if dst, err = s.appendPair(dst, key, r.KeysOnly); err != nil {
+		if dst, err = appendPair(dst, key, s.it, r.KeysOnly); err != nil {
 			return dst, got, err
 		}
 	}
 }
 
-// appendPair appends the version that the scan of a view found last: its iterator
-// still stands there.
-func (s *scan) appendPair(dst, key []byte, keysOnly bool) ([]byte, error) {
-	row, err := s.it.Value()
+// appendPair appends the version that an iterator stands at, which has been
+// decoded before: that of a scan of a view stands at what the scan found last.
+func appendPair(dst, key []byte, at engine.Row, keysOnly bool) ([]byte, error) {
+	row, err := at.Value()
 	if err != nil {
-		return dst, &DamageError{keys.Text(s.it.Key()).String(), err}
+		return dst, &DamageError{keys.Text(at.Key()).String(), err}
 	}
 	end := len(row)
 	if keysOnly {

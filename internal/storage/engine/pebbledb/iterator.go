@@ -23,6 +23,7 @@ type iterator struct {
 	// step.
 	placed bool
 	buf    [64]byte
+	opts   pebble.IterOptions
 }
 
 func checkBound(bound []byte) {
@@ -40,9 +41,9 @@ func (db *DB) newIterator(r pebble.Reader, lower, upper []byte) (*iterator, erro
 	// A point read may well be for a key that is not there, such as the last
 	// version of one that is put for the first time: then the filters of the last
 	// level spare reading a block.
-	opts := pebble.IterOptions{LowerBound: lower, UpperBound: upper, UseL6Filters: own.prefix != nil}
+	own.opts = pebble.IterOptions{LowerBound: lower, UpperBound: upper, UseL6Filters: own.prefix != nil}
 	var err error
-	if own.it, err = r.NewIter(&opts); err != nil {
+	if own.it, err = r.NewIter(&own.opts); err != nil {
 		return nil, db.named(err)
 	}
 	return own, nil
