@@ -86,6 +86,13 @@ func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
 // bytes (rule 24); 0, as at first, is none. Answers and rows do not depend on it.
 func (m *Machine) KeepTips(budget int) { m.store.KeepTips(budget) }
 
+// KeepRows gives the readers of single keys a cache of so many bytes; 0, as at
+// first, is none. Answers do not depend on it.
+func (m *Machine) KeepRows(budget int) {
+	m.store.KeepRows(budget)
+	m.publish()
+}
+
 // reload reads mark and members.
 func (m *Machine) reload() (err error) {
 	if m.mark, m.loaded, err = readMark(m.db.Get, m.markKey); err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
-	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
@@ -68,6 +67,12 @@ var oneKey = sync.Pool{New: func() any { return new(bounds) }}
 
 // appendOne is AppendRange for a single key.
 func (v *View) appendOne(dst []byte, r *command.RangeRequest, rev id.Revision) ([]byte, Appended, error) {
+	newest := v.rows != nil && rev == v.Revision && !r.CountOnly && !r.Filtered()
+	if newest {
+		if out, ok := v.rows.appendNewest(dst, r.Key, rev, r.KeysOnly); ok {
+			return out, Appended{Count: 1}, nil
+		}
+	}
 	k := oneKey.Get().(*bounds)
 	defer oneKey.Put(k)
 	k.low = keys.AppendUserKey(k.low[:0], v.group, r.Key)
@@ -98,8 +103,14 @@ func (v *View) appendOne(dst []byte, r *command.RangeRequest, rev id.Revision) (
 	case r.CountOnly || !passes(r, &ver):
 		return dst, Appended{Count: 1}, nil
 	}
-	dst, err = appendPair(dst, r.Key, it, r.KeysOnly)
-	return dst, Appended{Count: 1}, err
+	row, err := it.Value()
+	if err != nil {
+		return dst, Appended{}, &DamageError{keys.Text(it.Key()).String(), err}
+	}
+	if newest {
+		v.rows.keep(r.Key, row, ver.mod, rev)
+	}
+	return appendItem(dst, r.Key, row, r.KeysOnly), Appended{Count: 1}, nil
 }
 
 // appendAll walks a scan of a view to its end.
@@ -124,19 +135,17 @@ func appendAll(dst []byte, s *scan, r *command.RangeRequest, most AppendLimits) 
 			continue
 		}
 		pairs++
-		if dst, err = appendPair(dst, key, s.it, r.KeysOnly); err != nil {
-			return dst, got, err
+		// The iterator of a scan of a view stands at what the scan found last.
+		row, err := s.it.Value()
+		if err != nil {
+			return dst, got, &DamageError{keys.Text(s.it.Key()).String(), err}
 		}
+		dst = appendItem(dst, key, row, r.KeysOnly)
 	}
 }
 
-// appendPair appends the version that an iterator stands at, which has been
-// decoded before: that of a scan of a view stands at what the scan found last.
-func appendPair(dst, key []byte, at engine.Row, keysOnly bool) ([]byte, error) {
-	row, err := at.Value()
-	if err != nil {
-		return dst, &DamageError{keys.Text(at.Key()).String(), err}
-	}
+// appendItem appends a pair whose row has been decoded before.
+func appendItem(dst, key, row []byte, keysOnly bool) []byte {
 	end := len(row)
 	if keysOnly {
 		end = 2 + int(row[1])
@@ -146,7 +155,7 @@ func appendPair(dst, key []byte, at engine.Row, keysOnly bool) ([]byte, error) {
 	dst = binary.AppendUvarint(dst, uint64(1+sizeUvarint(uint64(len(key)))+len(key)+len(tail)))
 	dst = binary.AppendUvarint(append(dst, tagKey), uint64(len(key)))
 	dst = append(dst, key...)
-	return append(dst, tail...), nil
+	return append(dst, tail...)
 }
 
 func sizeUvarint(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }

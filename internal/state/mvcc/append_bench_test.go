@@ -81,7 +81,7 @@ func BenchmarkRanges(b *testing.B) {
 				}
 			}
 		})
-		b.Run(c.name+"/appended", func(b *testing.B) {
+		appended := func(b *testing.B) {
 			var dst []byte
 			b.ReportAllocs()
 			for b.Loop() {
@@ -90,6 +90,18 @@ func BenchmarkRanges(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-		})
+		}
+		b.Run(c.name+"/appended", appended)
+		k.s.KeepRows(40 << 20)
+		k.publish()
+		v = k.view.Load()
+		if c.each == 1 {
+			for range 4 * c.keys {
+				if _, _, err := v.AppendRange(nil, draw(), mvcc.AppendLimits{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.Run(c.name+"/cached", appended)
+		}
 	}
 }

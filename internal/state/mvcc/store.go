@@ -46,6 +46,8 @@ type Store struct {
 	batch   engine.Batch
 	over    overlay
 	tips    tips
+	rows    *rowCache       // of readers; nil: there is none
+	rowMost int             // its budget in bytes
 	points  engine.Iterator // of this batch, for keys read one by one
 	sub     uint32          // changes of the command in hand
 	changed bool
@@ -68,9 +70,17 @@ func (s *Store) KeepTips(budget int) {
 	s.tips.complete = s.tips.most > 0 && s.now.Written == 0
 }
 
+// KeepRows gives the readers of single keys a cache of rows with a budget in bytes;
+// 0, as at first, is none. Views made before do not have it.
+func (s *Store) KeepRows(budget int) {
+	s.rowMost = budget
+	s.rows = newRowCache(budget)
+}
+
 // Reload reads it anew, after all rows of the group were replaced.
 func (s *Store) Reload() error {
 	s.tips.reset()
+	s.rows = newRowCache(s.rowMost)
 	state := [...]int64{1, -1, 0}
 	if err := s.meta(rowState, state[:]); err != nil {
 		return err
@@ -236,6 +246,7 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	s.batch.Set(s.key, s.row)
 	s.over.add(key, v)
 	s.tips.put(key, v)
+	s.rows.wrote(key, v.mod)
 	s.now.Written += command.VersionCost(len(key), len(v.value))
 	s.sub++
 	s.changed = true

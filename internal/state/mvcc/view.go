@@ -34,12 +34,13 @@ type View struct {
 	readers *atomic.Int64
 	// horizon returns what is published now.
 	horizon func() Horizon
+	rows    *rowCache // nil: there is none
 }
 
 // View makes a view of everything committed. horizon will be asked by readers,
 // from any goroutine; loads is what its Loads is now.
 func (s *Store) View(loads uint64, horizon func() Horizon) View {
-	return View{State: s.now, group: s.group, db: s.db, readers: &s.readers, loads: loads, horizon: horizon}
+	return View{State: s.now, group: s.group, db: s.db, readers: &s.readers, loads: loads, horizon: horizon, rows: s.rows}
 }
 
 // Range answers a range at the view's revision or an older one (spec 2.1).
