@@ -38,6 +38,10 @@ const drain = time.Second
 // 90,000 to 180,000 keys of up to 32 bytes that were put.
 const tipBytes = 16 << 20
 
+// rowBytes is the cache of rows that were read one by one: 100,000 keys of 16 bytes
+// with values of 256.
+const rowBytes = 32 << 20
+
 // Server is a running member.
 type Server struct {
 	cfg Config
@@ -143,6 +147,7 @@ func (s *Server) open() (err error) {
 		return errors.Join(err, raftLog.Close())
 	}
 	s.state.KeepTips(tipBytes)
+	s.state.KeepRows(rowBytes)
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,

@@ -17,7 +17,7 @@ import (
 
 // unreadable is what grpc-go answers a message that does not parse.
 func unreadable(err error) error {
-	return status.Errorf(codes.Internal, "grpc: error unmarshalling request: %v", err)
+	return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
 }
 
 // oddly parses with the generated code.
