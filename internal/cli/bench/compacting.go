@@ -15,8 +15,9 @@ type Compacting struct {
 	Server string `json:"server"`
 	// Revisions that were removed, at least: each superseded a version of a key.
 	Revisions int `json:"revisions"`
-	// Quiet and Busy are the same open loop of puts, before the compaction and
-	// until its physical end.
+	// Quiet and Busy are the same open loop of puts: Quiet in a window before the
+	// compaction and one after it, since a machine's own noise changes within the
+	// minutes that Busy takes, which is until the physical end.
 	Quiet Result `json:"quiet"`
 	Busy  Result `json:"busy"`
 	// Took is how long the compaction took until its physical end.
@@ -43,7 +44,7 @@ func (p compactingPlan) check() error {
 }
 
 // run makes the revisions, measures quiet puts, then puts while a compaction of
-// all revisions so far removes what they superseded.
+// all revisions so far removes what they superseded, then quiet ones again.
 func (p compactingPlan) run(ctx context.Context, s Server, rest time.Duration, progress io.Writer) (Compacting, error) {
 	f := filler{server: s, space: p.opts.Space, seed: p.opts.Seed, progress: progress}
 	if err := f.ensure(ctx); err != nil {
@@ -56,15 +57,36 @@ func (p compactingPlan) run(ctx context.Context, s Server, rest time.Duration, p
 		return Compacting{}, err
 	}
 	c := Compacting{Server: s.label(), Revisions: p.revisions}
-	var err error
-	if c.Quiet, err = once(ctx, s, find("put"), p.opts); err != nil {
-		return c, err
-	}
-	busy := p.opts
-	busy.Seed++ // other keys and arrivals than the quiet loop's
-	probe, err := newProbe(ctx, s, find("put"), busy)
+	before, err := once(ctx, s, find("put"), p.opts)
 	if err != nil {
 		return c, err
+	}
+	if err := p.busy(ctx, s, &c); err != nil {
+		return c, err
+	}
+	if err := settle(ctx, []Server{s}, rest); err != nil {
+		return c, err
+	}
+	last := p.opts
+	last.Seed += 2
+	after, err := once(ctx, s, find("put"), last)
+	if err != nil {
+		return c, err
+	}
+	c.Quiet = joined(before, after)
+	if c.Quiet.P99 > 0 {
+		c.Ratio = float64(c.Busy.P99) / float64(c.Quiet.P99)
+	}
+	return c, nil
+}
+
+// busy measures puts from the beginning of the compaction to its physical end.
+func (p compactingPlan) busy(ctx context.Context, s Server, c *Compacting) error {
+	busy := p.opts
+	busy.Seed++ // other keys and arrivals than the quiet loops'
+	probe, err := newProbe(ctx, s, find("put"), busy)
+	if err != nil {
+		return err
 	}
 	defer probe.conns.close()
 	compacted := make(chan struct{})
@@ -75,13 +97,7 @@ func (p compactingPlan) run(ctx context.Context, s Server, rest time.Duration, p
 	}()
 	c.Busy, err = probe.measure(ctx, window{stop: compacted})
 	<-compacted
-	if err := errors.Join(failed, err); err != nil {
-		return c, err
-	}
-	if c.Quiet.P99 > 0 {
-		c.Ratio = float64(c.Busy.P99) / float64(c.Quiet.P99)
-	}
-	return c, nil
+	return errors.Join(failed, err)
 }
 
 // compactAll compacts at the current revision and returns when all is removed.
@@ -110,7 +126,7 @@ func compareCompacting(ctx context.Context, servers []Server, p compactingPlan, 
 	}
 	all, err := take(ctx, t, servers, func(i, round int) (Compacting, error) {
 		turn := p
-		turn.opts.Seed += uint64(2 * round)
+		turn.opts.Seed += uint64(3 * round)
 		return turn.run(ctx, servers[i], t.rest, progress)
 	})
 	if err != nil {
@@ -122,7 +138,7 @@ func compareCompacting(ctx context.Context, servers []Server, p compactingPlan, 
 func compactingTable(all [][]Compacting, p compactingPlan, rounds int) *table {
 	t := &table{
 		title: "Put while compacting", data: all,
-		about: fmt.Sprintf("Puts before, and while %d superseded revisions are removed (a compaction at the current revision, physical, until it returns); "+
+		about: fmt.Sprintf("Puts before and after, and while %d superseded revisions are removed (a compaction at the current revision, physical, until it returns); "+
 			"%g puts a second over at most %d clients. %s", p.revisions, p.opts.Rate, p.opts.Clients, p.opts.about(rounds)),
 		header: []string{"puts", "server", "p50", "p99", "p99.9", "max", "server CPU/call", "puts/s", "removal took", "errors"},
 	}

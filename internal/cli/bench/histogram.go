@@ -69,3 +69,11 @@ func (h *histogram) quantile(q float64) time.Duration {
 	}
 	return 0
 }
+
+// join adds all that another histogram counted, when nobody adds to it any more.
+func (h *histogram) join(other *histogram) {
+	for i := range other.counts {
+		h.counts[i].Add(other.counts[i].Load())
+	}
+	h.max.Store(max(h.max.Load(), other.max.Load()))
+}

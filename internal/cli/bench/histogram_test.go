@@ -95,3 +95,25 @@ func TestNoDurationIsLostAmongManyClients(t *testing.T) {
 		t.Errorf("%d durations, the longest %d", h.total(), h.max.Load())
 	}
 }
+
+// Two windows joined tell what one that saw all would.
+func TestWindowsAreJoined(t *testing.T) {
+	one, other, all := new(histogram), new(histogram), new(histogram)
+	for i := range 1000 {
+		d := time.Duration(i*i) * time.Microsecond
+		all.add(d)
+		if i%3 == 0 {
+			one.add(d)
+		} else {
+			other.add(d)
+		}
+	}
+	r := joined(Result{Calls: one.total(), Rate: 30, took: one, Errors: map[string]int64{"a": 1}},
+		Result{Calls: other.total(), Rate: 60, took: other, Errors: map[string]int64{"a": 2, "b": 1}})
+	if r.Calls != 1000 || r.P50 != all.quantile(0.5) || r.P99 != all.quantile(0.99) || r.P999 != all.quantile(0.999) || int64(r.Max) != all.max.Load() {
+		t.Errorf("%+v", r)
+	}
+	if r.Rate < 49 || r.Rate > 51 || r.Errors["a"] != 3 || r.Errors["b"] != 1 {
+		t.Errorf("%+v", r)
+	}
+}

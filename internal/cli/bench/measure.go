@@ -72,6 +72,8 @@ type Result struct {
 	Peak     int64 `json:"server_peak_resident_bytes"`
 	// Rounds that this is the median of.
 	Rounds []Result `json:"rounds,omitempty"`
+
+	took *histogram // of one measurement, or of windows joined
 }
 
 // newClients that share connections. A round of its own seed draws its own keys.
@@ -120,16 +122,42 @@ func (p *probe) measure(ctx context.Context, w window) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r := Result{Server: p.server.label(), Calls: t.took.total(), Errors: t.errors, Resident: after.Resident, Peak: after.Peak}
+	r := Result{Server: p.server.label(), Calls: t.took.total(), Errors: t.errors, Resident: after.Resident, Peak: after.Peak, took: &t.took}
 	if r.Calls > 0 {
 		r.Rate = float64(r.Calls) / t.elapsed.Seconds()
-		r.P50, r.P99, r.P999 = t.took.quantile(0.5), t.took.quantile(0.99), t.took.quantile(0.999)
-		r.Max = time.Duration(t.took.max.Load())
+		r.percentiles()
 		r.ServerCPU = (after.CPU - before.CPU) / time.Duration(r.Calls)
 		r.ClientCPU = self / time.Duration(r.Calls)
 		r.Received = float64(received) / t.elapsed.Seconds()
 	}
 	return r, nil
+}
+
+func (r *Result) percentiles() {
+	r.P50, r.P99, r.P999 = r.took.quantile(0.5), r.took.quantile(0.99), r.took.quantile(0.999)
+	r.Max = time.Duration(r.took.max.Load())
+}
+
+// joined is one measurement in two windows: the percentiles are those of all calls,
+// rates and costs the mean of both by calls.
+func joined(a, b Result) Result {
+	r := Result{Server: a.Server, Calls: a.Calls + b.Calls, Errors: map[string]int64{}, Resident: b.Resident, Peak: max(a.Peak, b.Peak), took: new(histogram)}
+	for _, part := range []Result{a, b} {
+		for text, n := range part.Errors {
+			r.Errors[text] += n
+		}
+		if part.Calls == 0 {
+			continue
+		}
+		r.took.join(part.took)
+		share := float64(part.Calls) / float64(r.Calls)
+		r.Rate += share * part.Rate
+		r.Received += share * part.Received
+		r.ServerCPU += time.Duration(share * float64(part.ServerCPU))
+		r.ClientCPU += time.Duration(share * float64(part.ClientCPU))
+	}
+	r.percentiles()
+	return r
 }
 
 // ownCPU is the load generator's CPU so far; 0 where there is no /proc.
