@@ -22,7 +22,7 @@ const installTableBytes = 32 << 20
 
 // smoothBytes of a table are handed to the disk at a time, so that the sync at its
 // end has little left and nobody else's sync waits long behind it.
-const smoothBytes = 512 << 10
+const smoothBytes = 64 << 10
 
 // installation is an engine.Installation: the rows go into tables of their own,
 // which one edit of the MANIFEST then puts in the place of the whole span.

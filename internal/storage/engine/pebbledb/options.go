@@ -118,6 +118,7 @@ func (db *DB) pebbleOptions() *pebble.Options {
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, compactionsAtOnce() },
 		LBaseMaxBytes:              64 << 20,
 		MaxManifestFileSize:        8 << 20,
+		BytesPerSync:               smoothBytes,
 		MaxOpenFiles:               512,
 	}
 	// Only compactions read a table as a whole (disk.Open tells them by that).
