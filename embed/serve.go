@@ -92,7 +92,7 @@ func (s *Server) servePeers() {
 
 // serve opens the doors. It returns once every port is being served.
 func (s *Server) serve() {
-	s.grpc = rpc.NewServer(rpc.Limits{
+	s.grpc = rpc.NewGRPCGo(rpc.Limits{
 		MaxRequestBytes:      int(s.cfg.MaxRequestBytes),
 		MaxConcurrentStreams: s.cfg.MaxConcurrentStreams,
 		PingMinimum:          s.cfg.GRPCKeepAliveMinTime,

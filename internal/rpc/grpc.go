@@ -27,8 +27,9 @@ const grpcOverhead = 512 << 10
 // at once get a goroutine of their own.
 const streamWorkers = 1024
 
-// NewServer makes the gRPC server with the checks that run before every method.
-func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *grpc.Server {
+// NewGRPCGo makes grpc-go's server, with the checks that run before every method: the
+// body that ours is compared with, and can be replaced by.
+func NewGRPCGo(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *grpc.Server {
 	return grpc.NewServer(
 		grpc.MaxRecvMsgSize(limits.MaxRequestBytes+grpcOverhead),
 		grpc.MaxSendMsgSize(math.MaxInt32),

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/grpc/peer"
+
 	"github.com/kvorum/kvorum/internal/host"
 )
 
 // Hot serves a unary method without a goroutine, context, timer or channel per
-// call in flight (rule 30). A call is begun on the goroutine that reads its
+// call in flight (rule 30). Compressed calls are served by what the description of
+// the service says, if it was registered, too. A call is begun on the goroutine that reads its
 // connection and answered on the one that writes it; between the two nothing
 // waits for it. A Hot is called by many connections at once.
 type Hot interface {
@@ -18,7 +21,8 @@ type Hot interface {
 	// aliased until then.
 	//
 	// Begin, or whoever it hands the call to as host.Completions, ends it by exactly
-	// one Push or Refuse; both may happen before Begin returns.
+	// one Push or Refuse; both may happen before Begin returns. Then, and once it has
+	// handed the call over, Begin does not touch it any more.
 	Begin(call *Call, message []byte)
 	// Answer appends the reply's message to dst and returns the longer slice, once a
 	// result was pushed. It runs on the connection's writer and must be quick: a
@@ -46,20 +50,18 @@ type Call struct {
 	// Whatever it must not keep alive, the Hot clears.
 	State any
 
-	method   *hotMethod
-	headers  *headerSet
-	deadline time.Time
-	conn     interface{ ended(*Call) }
-	result   host.Result
-	err      error
+	stream
+	own    headerSet // the headers, when they are not shared
+	conn   *conn
+	result host.Result
+	err    error
+	next   *Call // in a queue of the connection
 
-	elsewhere bool
-}
-
-// hotMethod is one entry of the table of hot methods.
-type hotMethod struct {
-	name string
-	hot  Hot
+	// reply is what Answer made in the pool, if replied.
+	reply   []byte
+	replied bool
+	// inFlight: begun, and its result was not taken yet. Guarded by conn.mu.
+	inFlight bool
 }
 
 // HotRegistrar takes hot methods; *Server is one, grpc-go's server is not.
@@ -67,6 +69,36 @@ type HotRegistrar interface {
 	// RegisterHot serves the method "/package.Service/Method" by h, in place of what
 	// its service's description says. It is called before Serve.
 	RegisterHot(fullMethod string, h Hot)
+}
+
+// mostKept bounds the buffers that a call which is not in use keeps.
+const mostKept = 64 << 10
+
+// newCall returns a call that is not in use.
+func (m *method) newCall(c *conn) *Call {
+	call, _ := m.calls.Get().(*Call)
+	if call == nil {
+		call = new(Call)
+	}
+	call.conn = c
+	return call
+}
+
+// free gives a call back that is out of the table and has ended. conn.mu is held.
+func (c *Call) free() {
+	if c.out.listed || c.waits {
+		return // still in a queue, and so not to be used again
+	}
+	body, fields, m, state, reply := c.message.body[:0], c.own.fields[:0], c.stream.method, c.State, c.reply[:0]
+	if cap(body) > mostKept {
+		body = nil
+	}
+	if cap(reply) > mostKept {
+		reply = nil
+	}
+	*c = Call{State: state}
+	c.message.body, c.own.fields, c.reply = body, fields, reply
+	m.calls.Put(c)
 }
 
 // Push ends the call with the result that Hot.Answer is given. It never waits and
@@ -98,7 +130,10 @@ func (c *Call) Deadline() (at time.Time, ok bool) {
 }
 
 // Method is the full name of the method, "/package.Service/Method".
-func (c *Call) Method() string { return c.method.name }
+func (c *Call) Method() string { return c.stream.method.name }
 
 // Elsewhere says that Answer is running in the pool.
-func (c *Call) Elsewhere() bool { return c.elsewhere }
+func (c *Call) Elsewhere() bool { return c.replied }
+
+// Peer is the address of the client, and what TLS says of it.
+func (c *Call) Peer() *peer.Peer { return c.conn.peer }

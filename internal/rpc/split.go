@@ -1,7 +1,12 @@
-// Package rpc serves gRPC on the client listeners. Today the body is grpc-go's
-// server; one of our own, on one goroutine per connection, takes its place
-// behind the same registrar. HTTP/1.1 shares the port: connections are told
-// apart by their first bytes.
+// Package rpc serves gRPC on the client listeners, with a server on an HTTP/2 loop
+// of its own; grpc-go's can take its place behind the same interface. HTTP/1.1
+// shares the port: connections are told apart by their first bytes.
+//
+//	reader   parses all it has read in one go, begins hot calls (hot.go) and starts
+//	         goroutines for the others (cold.go); never waits for a call
+//	writer   answers the hot calls that are done and sends what the streams have, as
+//	         far as the windows allow (flow.go), in one write
+//	server   connections, their end, and one timer for all deadlines (ping.go)
 package rpc
 
 import (
