@@ -31,6 +31,9 @@ func (m *Member) Status() Status {
 	}
 }
 
+// Revision is that of the keys as this member has applied them.
+func (m *Member) Revision() id.Revision { return m.opts.State.View().State().Revision }
+
 // HashKV sums every version up to a revision on this member; 0 is the newest. It
 // reads all keys, asking goOn now and then. Errors: command.ErrFutureRevision,
 // command.ErrCompacted, engine.ErrIterators, *mvcc.DamageError, what goOn returns.

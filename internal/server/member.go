@@ -33,16 +33,28 @@ type Options struct {
 	// MaxLearners is how many learners there may be.
 	StrictReconfig bool
 	MaxLearners    int
+	// Rand draws the IDs of leases; several goroutines draw at once.
+	Rand env.Rand
+	// MinLeaseTTL is the least TTL of a lease, in seconds; LeaseGrace is what leases
+	// are given on top of their TTL when this member begins to lead (spec 4).
+	MinLeaseTTL int64
+	LeaseGrace  time.Duration
 }
 
 // Member is what the doors hold: the services of one member on one group.
 type Member struct {
 	opts           Options
 	upgrade, raise duty
+	leases         leases
 }
 
-// New makes the services of a member.
-func New(opts Options) *Member { return &Member{opts: opts} }
+// New makes the services of a member. It follows the leases of the state, which
+// nobody else may do.
+func New(opts Options) *Member {
+	m := &Member{opts: opts}
+	m.leases.deadlines = newDeadlines(opts.State.FollowLeases(), opts.LeaseGrace, opts.Clock.Now())
+	return m
+}
 
 // Header is what every answer says of the member that gives it. Revision is the
 // call's own business.

@@ -30,6 +30,12 @@ type AskKind uint8
 // AskChange asks the leader to change the membership: command.EncodeChange.
 const AskChange AskKind = 1
 
+// AskRenew asks the leader to renew leases, AskTimeToLive what time one has left.
+const (
+	AskRenew      AskKind = 3
+	AskTimeToLive AskKind = 4
+)
+
 // ErrUnstarted and ErrUnhealthy refuse a change that could cost the cluster its
 // quorum; the texts are etcd's (spec 5, strict reconfiguration check).
 var (
@@ -239,7 +245,7 @@ var refusals = []error{
 	command.ErrNotLearner, command.ErrLearnerNotReady, ErrUnstarted, ErrUnhealthy,
 	raft.ErrNotLeader, raft.ErrChangePending, raft.ErrTransferring, raft.ErrBadChange,
 	host.ErrLeaderChanged, host.ErrTimeout, host.ErrTimeoutLeader, host.ErrStopped, host.ErrNoLeader,
-	raft.ErrBadTransferee,
+	raft.ErrBadTransferee, command.ErrLeaseNotFound, host.ErrTooManyRequests, host.ErrStalled,
 }
 
 // Answer answers a question that another member asks this one, within this member's time-out: the number of a
@@ -249,6 +255,12 @@ func (m *Member) Answer(kind AskKind, body []byte, answer func([]byte, error)) {
 	case AskChange:
 	case AskNewTerm:
 		m.end(host.Call{To: answerer(answer)}, m.newTerm(body))
+		return
+	case AskRenew:
+		m.answerRenew(body, answer)
+		return
+	case AskTimeToLive:
+		m.answerLeft(body, answer)
 		return
 	default:
 		answer(nil, &command.UnknownError{What: "question", Number: uint64(kind)})
@@ -290,17 +302,26 @@ var errAnswer = errors.New("server: a member said what makes no sense")
 
 // answerOf is what an answer tells the call that asked.
 func answerOf(tag uint64, answer []byte, err error) host.Result {
-	switch {
-	case err != nil:
-		return host.Result{Tag: tag, Err: err}
-	case len(answer) == 0 || int(answer[0]) > len(refusals):
-		return host.Result{Tag: tag, Err: errAnswer}
-	case answer[0] > 0:
-		return host.Result{Tag: tag, Err: refusals[answer[0]-1]}
+	rest, result := refusalOf(tag, answer, err)
+	if result.Err != nil {
+		return result
 	}
-	index, n := binary.Uvarint(answer[1:])
+	index, n := binary.Uvarint(rest)
 	if n <= 0 {
 		return host.Result{Tag: tag, Err: errAnswer}
 	}
 	return host.Result{Tag: tag, Index: id.Index(index)}
+}
+
+// refusalOf is the refusal that an answer is, or what follows if it is none.
+func refusalOf(tag uint64, answer []byte, err error) (rest []byte, result host.Result) {
+	switch {
+	case err != nil:
+		return nil, host.Result{Tag: tag, Err: err}
+	case len(answer) == 0 || int(answer[0]) > len(refusals):
+		return nil, host.Result{Tag: tag, Err: errAnswer}
+	case answer[0] > 0:
+		return nil, host.Result{Tag: tag, Err: refusals[answer[0]-1]}
+	}
+	return answer[1:], host.Result{Tag: tag}
 }

@@ -23,6 +23,7 @@ func Register(to grpc.ServiceRegistrar, member *server.Member) { register(to, me
 func register(to grpc.ServiceRegistrar, member *server.Member) *kv {
 	s := &kv{member: member, reads: make(gate, readsAtOnce)}
 	pb.RegisterKVServer(to, s)
+	pb.RegisterLeaseServer(to, &lease{member: member, reads: s.reads})
 	pb.RegisterAuthServer(to, &auth{member: member})
 	pb.RegisterClusterServer(to, &cluster{member: member})
 	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})

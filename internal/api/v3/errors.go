@@ -34,6 +34,8 @@ var wire = []struct {
 	{command.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{command.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
 	{command.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{command.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
+	{command.ErrLeaseTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
 	{command.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{command.ErrMemberExists, rpctypes.ErrGRPCMemberExist},
 	{command.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},

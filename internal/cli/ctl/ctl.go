@@ -72,7 +72,7 @@ func newRoot(s *session) *cobra.Command {
 	s.flags.register(root.PersistentFlags())
 	root.SetUsageTemplate(usageTemplate)
 	complete(root, "write-out", string(print.Simple), string(print.Fields), string(print.JSON), string(print.Protobuf), string(print.Table))
-	root.AddCommand(putCommand(s), getCommand(s), delCommand(s), txnCommand(s), compactionCommand(s),
+	root.AddCommand(putCommand(s), getCommand(s), delCommand(s), txnCommand(s), compactionCommand(s), leaseCommand(s),
 		memberCommand(s), moveLeaderCommand(s), endpointCommand(s), defragCommand(s), versionCommand(s), optionsCommand(root))
 	return root
 }

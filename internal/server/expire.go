@@ -1,0 +1,127 @@
+package server
+
+import (
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
+)
+
+// What an entry that ends leases may cost (rule 26), and how often and how many of
+// them are proposed: with others between them, since the applier does nothing else
+// meanwhile.
+const (
+	expireLeases = 256
+	expireBytes  = 256 << 10
+	expireTime   = 2 * time.Millisecond
+	// What ending a lease and deleting a key of it takes the applier, about.
+	leaseTime = 2 * time.Microsecond
+	keyTime   = 8 * time.Microsecond
+
+	expireInFlight = 2
+	// expirePause is the time to the next look when there is more to do, expireLook
+	// when there is not. The latter and a tick of the wheel are how late it may be
+	// noticed that a lease has ended.
+	expirePause = 5 * time.Millisecond
+	expireLook  = 50 * time.Millisecond
+	// lookedAt is how many leases one call looks at.
+	lookedAt = 8192
+)
+
+// Expire lets the time of leases go on: it notices which have ended and, if this
+// member leads, proposes their ends: duties (rule 14), which nobody obeys once
+// another leads. It returns when it is to be called again.
+func (m *Member) Expire() (again env.Instant) {
+	now := m.opts.Clock.Now()
+	m.leases.forwards.lookLeader(m)
+	m.leases.renewals.lookLeader(m)
+	m.followLeases()
+	d := m.leases.deadlines
+	d.mu.Lock()
+	more := d.turn(now, lookedAt)
+	more = d.term != 0 && len(d.due) > 0 || more
+	d.mu.Unlock()
+	for m.leases.inFlight.Load() < expireInFlight && m.proposeEnds(now) {
+	}
+	if more {
+		return now.Add(expirePause)
+	}
+	return now.Add(expireLook)
+}
+
+// proposeEnds proposes the end of some leases; false if none is due.
+func (m *Member) proposeEnds(now env.Instant) bool {
+	d := m.leases.deadlines
+	d.mu.Lock()
+	term := d.term
+	var list []command.LeaseName
+	if term != 0 {
+		list = d.take(now, expireLeases)
+	}
+	d.mu.Unlock()
+	if len(list) == 0 {
+		return false
+	}
+	n := m.pack(list)
+	if n < len(list) {
+		m.spare(list[n:], now)
+	}
+	p := &ends{m: m, list: list[:n]}
+	m.leases.inFlight.Add(1)
+	m.proposeDuty(host.Call{To: p}, term, &command.LeaseExpire{Leases: p.list})
+	return true
+}
+
+// proposeDuty proposes what this member does as the leader of a term. No deadline
+// ends it: it is applied, or known never to be.
+func (m *Member) proposeDuty(call host.Call, term id.Term, body command.Body) {
+	header := command.Header{Class: command.Duty, Term: term, Wall: m.opts.Clock.Wall().UnixNano()}
+	m.opts.Group.Propose(call, command.Encode(make([]byte, 0, headerBytes), header, body))
+}
+
+// pack says how many of the leases, at least one, may end in one entry. Their keys
+// are counted, which costs less than deleting them.
+func (m *Member) pack(list []command.LeaseName) int {
+	view := m.opts.State.View()
+	cost, bytes := time.Duration(0), 0
+	for n := range list {
+		keys, err := view.LeaseKeys(list[n].ID, int(expireTime/keyTime)+1)
+		if err != nil {
+			return max(n, 1) // the store is busy, or the applier will say what is wrong with it
+		}
+		cost += leaseTime + time.Duration(len(keys))*keyTime
+		for _, key := range keys {
+			bytes += len(key)
+		}
+		if n > 0 && (cost > expireTime || bytes > expireBytes) {
+			return n
+		}
+	}
+	return len(list)
+}
+
+// spare lets leases run whose end was not proposed, or is known not to come.
+func (m *Member) spare(list []command.LeaseName, now env.Instant) {
+	d := m.leases.deadlines
+	d.mu.Lock()
+	over := d.spare(list, now, nil)
+	d.mu.Unlock()
+	m.endAll(over)
+}
+
+// ends is the Completions of one proposal that ends leases.
+type ends struct {
+	m    *Member
+	list []command.LeaseName
+}
+
+// Push takes what came of it. Leases that have ended are gone from the state by now.
+// Of others it is certain that this proposal does not end them any more while this
+// member leads; another leader knows better.
+func (e *ends) Push(host.Result) {
+	e.m.followLeases()
+	e.m.spare(e.list, e.m.opts.Clock.Now())
+	e.m.leases.inFlight.Add(-1)
+}
