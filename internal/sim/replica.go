@@ -139,6 +139,8 @@ func (r *replica) open() error {
 	// No table, one that forgets all the time, one that remembers everything: what
 	// replicas come to may not depend on it.
 	machine.KeepTips([]int{0, 2000, 1 << 20}[(r.number+r.runs)%3])
+	// Nor on whether keys are counted, or in how large leaves.
+	machine.KeepCounts([]int{2, 1, 0, 5}[(r.number+r.runs)%4])
 	r.log, r.state, r.applied = log, machine, machine.Mark().Index
 	for _, g := range log.Groups() {
 		at := machine.Mark()

@@ -93,6 +93,13 @@ func (m *Machine) KeepRows(budget int) {
 	m.publish()
 }
 
+// KeepCounts makes the state count its keys, in leaves of so many rows (mvcc.Store.KeepCounts);
+// 0, as at first, is no counting. Answers and hashes do not depend on it.
+func (m *Machine) KeepCounts(rows int) {
+	m.store.KeepCounts(rows)
+	m.publish()
+}
+
 // reload reads mark and members.
 func (m *Machine) reload() (err error) {
 	if m.mark, m.loaded, err = readMark(m.db.Get, m.markKey); err != nil {
@@ -246,7 +253,10 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	} else {
 		m.setMark()
 	}
-	return outcomes, m.db.Commit(m.batch)
+	if err := m.db.Commit(m.batch); err != nil {
+		return nil, err
+	}
+	return outcomes, m.store.Committed()
 }
 
 func (m *Machine) setMark() {
@@ -328,7 +338,8 @@ const (
 	backlogLook = 10
 )
 
-// Turn lets the store keep its house and removes a slice of compacted history.
+// Turn lets the store keep its house, removes a slice of compacted history, and
+// counts a slice of the keys that are not counted yet.
 func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
 	worked, wake = m.db.Turn(now)
 	if m.failed != nil {
@@ -337,7 +348,7 @@ func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
 	if now < m.restUntil {
 		return worked, min(wake, m.restUntil)
 	}
-	more, err := m.free()
+	more, err := m.slice()
 	if err != nil {
 		m.failed = err
 		return worked || more, wake
@@ -347,6 +358,16 @@ func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
 		wake = min(wake, m.restUntil)
 	}
 	return worked, wake
+}
+
+// slice does a slice of everything that is done beside applying.
+func (m *Machine) slice() (worked bool, err error) {
+	freed, err := m.free()
+	if err != nil {
+		return true, err
+	}
+	tallied, err := m.tally()
+	return freed || tallied, err
 }
 
 // rest is the pause after a slice of removal.
@@ -378,6 +399,14 @@ func (m *Machine) free() (worked bool, err error) {
 	}
 	m.publish()
 	return true, nil
+}
+
+// tally does one slice of counting keys.
+func (m *Machine) tally() (worked bool, err error) {
+	if worked, err = m.store.Tally(); worked && err == nil {
+		m.publish()
+	}
+	return worked, err
 }
 
 // Hash is a hash of the whole logical state at the mark: keys, versions,

@@ -25,7 +25,7 @@ type replica struct {
 	m    *state.Machine
 	now  env.Instant
 	log  []raft.Entry
-	// opened counts the lives of the replica, which differ in their tables of tips.
+	// opened counts the lives of the replica, which differ in their tables of tips and fences.
 	opened uint64
 	// feed and told are what the changes of leases say in this life.
 	feed *lease.Feed
@@ -51,6 +51,8 @@ func (r *replica) open() {
 	r.feed, r.told = r.m.FollowLeases(), nil
 	// None, one that forgets all the time, one that remembers everything.
 	r.m.KeepTips([]int{0, 800, 1 << 20}[r.opened%3])
+	// None, fences around every key or few, and one leaf of them all.
+	r.m.KeepCounts([]int{1, 2, 0, 3, 128}[r.opened%5])
 	r.opened++
 }
 

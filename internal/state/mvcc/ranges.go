@@ -24,7 +24,7 @@ func rangeAt(from reads, r *command.RangeRequest, rev, header id.Revision) (*com
 	}
 	defer s.close()
 	c := newCollector(r)
-	for {
+	for !c.full() {
 		key, v, err := s.next()
 		if err != nil {
 			return nil, err
@@ -33,6 +33,14 @@ func rangeAt(from reads, r *command.RangeRequest, rev, header id.Revision) (*com
 			break
 		}
 		c.add(key, v)
+	}
+	if c.full() {
+		n, err := s.rest()
+		if err != nil {
+			return nil, err
+		}
+		c.count += n
+		c.more = n > 0 && !r.CountOnly
 	}
 	kvs, more := c.finish()
 	return &command.RangeResponse{Revision: header, KVs: kvs, More: more, Count: c.count}, nil
@@ -71,6 +79,11 @@ func newCollector(r *command.RangeRequest) *collector {
 		c.sort, c.keep = true, 0
 	}
 	return c
+}
+
+// full says that what follows is only counted.
+func (c *collector) full() bool {
+	return c.r.CountOnly || c.keep > 0 && int64(len(c.kvs)) >= c.keep && !c.r.Filtered()
 }
 
 func (c *collector) add(key []byte, v *version) {

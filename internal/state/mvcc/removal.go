@@ -56,6 +56,10 @@ func (s *Store) Remove(batch engine.Batch) error {
 	p := s.removal
 	if p.target == p.done {
 		p.target, p.main, p.sub = s.now.Compacted, 0, 0
+		if s.counts.stage == whole {
+			s.counts.merge(s.now.Revision)
+			s.saveFences(batch)
+		}
 	}
 	low := keys.AppendHistory(nil, s.group, p.main, p.sub)
 	high := keys.AppendHistory(nil, s.group, p.target+1, 0)
@@ -86,6 +90,7 @@ func (s *Store) Remove(batch engine.Batch) error {
 	s.row = appendNumbers(s.row[:0], int64(p.done), int64(p.target), int64(p.main), int64(p.sub), p.bytes)
 	s.key = keys.AppendMeta(s.key[:0], s.group, rowRemoval)
 	batch.Set(s.key, s.row)
+	s.counts.buriedAll()
 	s.removal, s.now.Removed, s.now.Freed = p, p.bytes, p.done
 	return nil
 }
@@ -116,6 +121,7 @@ func (s *Store) removeChange(batch engine.Batch, it engine.Iterator, p *removal)
 		s.key = keys.AppendVersion(s.key[:0], s.group, c.key, main, sub)
 		batch.Delete(s.key)
 		p.bytes += command.VersionCost(len(c.key), 0)
+		s.counts.buried(c.key)
 	}
 	batch.Delete(it.Key())
 	return nil

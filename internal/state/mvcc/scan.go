@@ -37,8 +37,14 @@ type scan struct {
 	seek   []byte
 	read   int
 
-	// one says that the range is a single key.
-	one bool
+	// from and end are the range, as start was given it; one says that it is a
+	// single key.
+	from, end []byte
+	one       bool
+	// graves says that tombstones are yielded too.
+	graves bool
+	// counted, when set, spares rest a walk.
+	counted *counted
 	// user and found are the engine's next key and version, if have.
 	user  []byte
 	found version
@@ -68,6 +74,7 @@ func fromKey(end []byte) bool { return len(end) == 1 && end[0] == 0 }
 
 // start opens the iterator at the beginning of a range.
 func (s *scan) start(key, end []byte) error {
+	s.from, s.end = key, end
 	low, high, ok := span(s.group, key, end)
 	if !ok {
 		s.done = true
@@ -173,7 +180,7 @@ func (s *scan) advance() error {
 		}
 		s.read += len(v.value)
 		s.user = append(s.user[:0], user...)
-		if !v.dead {
+		if !v.dead || s.graves {
 			s.found, s.have = v, true
 			return nil
 		}

@@ -31,8 +31,8 @@ func (s State) Bytes() int64 { return s.Written - s.Removed }
 
 // Store is the applier's side of the store. It is not safe for concurrent use.
 //
-// The applier calls Begin with an empty batch, then commands, then Finish, and
-// commits the batch; a command that fails has written nothing. An error that is
+// The applier calls Begin with an empty batch, then commands, then Finish, commits
+// the batch, and says so by Committed; a command that fails has written nothing. An error that is
 // none of package command's sentinels is damage: the replica cannot go on, and
 // neither the batch nor the Store may be used again.
 type Store struct {
@@ -46,8 +46,9 @@ type Store struct {
 	batch   engine.Batch
 	over    overlay
 	tips    tips
-	rows    *rowCache       // of readers; nil: there is none
-	rowMost int             // its budget in bytes
+	rows    *rowCache // of readers; nil: there is none
+	rowMost int       // its budget in bytes
+	counts  counter
 	points  engine.Iterator // of this batch, for keys read one by one
 	sub     uint32          // changes of the command in hand
 	changed bool
@@ -81,6 +82,7 @@ func (s *Store) KeepRows(budget int) {
 func (s *Store) Reload() error {
 	s.tips.reset()
 	s.rows = newRowCache(s.rowMost)
+	s.counts.reset()
 	state := [...]int64{1, -1, 0}
 	if err := s.meta(rowState, state[:]); err != nil {
 		return err
@@ -126,6 +128,9 @@ func (s *Store) Finish() error {
 		s.row = appendNumbers(s.row[:0], int64(s.now.Revision), int64(s.now.Compacted), s.now.Written)
 		s.key = keys.AppendMeta(s.key[:0], s.group, rowState)
 		s.batch.Set(s.key, s.row)
+	}
+	if s.counts.saveDue() {
+		s.saveFences(s.batch)
 	}
 	s.over.reset()
 	s.batch = nil
@@ -201,7 +206,7 @@ func (s *Store) scan(key, end []byte, rev id.Revision) (*scan, error) {
 		}
 		return &scan{rev: rev, one: true, have: true, user: key, found: v}, nil
 	}
-	sc := &scan{group: s.group, rev: rev, open: s.db.Iter, over: &s.over}
+	sc := &scan{group: s.group, rev: rev, open: s.db.Iter, over: &s.over, counted: s.counts.counted()}
 	if err := sc.start(key, end); err != nil {
 		return nil, &DamageError{"of the keys", err}
 	}
@@ -247,6 +252,11 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	s.over.add(key, v)
 	s.tips.put(key, v)
 	s.rows.wrote(key, v.mod)
+	if v.dead {
+		s.counts.record(v.mod, key, -1)
+	} else if v.number == 1 {
+		s.counts.record(v.mod, key, 1)
+	}
 	s.now.Written += command.VersionCost(len(key), len(v.value))
 	s.sub++
 	s.changed = true

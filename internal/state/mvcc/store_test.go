@@ -79,6 +79,9 @@ func (k *store) commit() {
 	if err := k.db.Commit(k.batch); err != nil {
 		k.t.Fatal(err)
 	}
+	if err := k.s.Committed(); err != nil {
+		k.t.Fatal(err)
+	}
 	k.publish()
 }
 

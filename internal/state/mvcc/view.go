@@ -35,12 +35,13 @@ type View struct {
 	// horizon returns what is published now.
 	horizon func() Horizon
 	rows    *rowCache // nil: there is none
+	counted counted
 }
 
 // View makes a view of everything committed. horizon will be asked by readers,
 // from any goroutine; loads is what its Loads is now.
 func (s *Store) View(loads uint64, horizon func() Horizon) View {
-	return View{State: s.now, group: s.group, db: s.db, readers: &s.readers, loads: loads, horizon: horizon, rows: s.rows}
+	return View{State: s.now, group: s.group, db: s.db, readers: &s.readers, loads: loads, horizon: horizon, rows: s.rows, counted: s.counts.view()}
 }
 
 // Range answers a range at the view's revision or an older one (spec 2.1).
@@ -101,7 +102,7 @@ func (v *View) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {
 // scan is the reads of a view.
 func (v *View) scan(key, end []byte, rev id.Revision) (*scan, error) {
 	open := func(low, high []byte) (engine.Iterator, error) { return v.open(low, high, rev) }
-	s := &scan{group: v.group, rev: rev, open: open, closed: func() { v.readers.Add(-1) }}
+	s := &scan{group: v.group, rev: rev, open: open, closed: func() { v.readers.Add(-1) }, counted: &v.counted}
 	return s, s.start(key, end)
 }
 

@@ -133,6 +133,7 @@ func (s *stack) open() error {
 		return err
 	}
 	machine.KeepTips([]int{0, 1000, 1 << 20}[(s.seed+uint64(s.restarts))%3])
+	machine.KeepCounts([]int{1, 0, 2, 128}[(s.seed+uint64(s.restarts))%4])
 	log, err := raftlog.Open(raftlog.Options{
 		FS: fs, Dir: "log", Rand: s.world.Rand, Tasks: s.world.Tasks, Clock: s.world.Clock,
 		FirstSegmentBytes: 64 << 10, MaxSegmentBytes: 256 << 10,
