@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,8 +76,9 @@ type Server struct {
 	https     []*http.Server
 
 	stopHost context.CancelFunc
-	hostDone chan error // what host.Run ended with
-	failed   chan error // the first failure while running
+	duties   sync.WaitGroup // read the store until stopHost
+	hostDone chan error     // what host.Run ended with
+	failed   chan error     // the first failure while running
 }
 
 // Start brings a member to life and returns once it serves clients. The ports
@@ -227,7 +229,9 @@ func (s *Server) run() {
 		Timeout:         5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
 		Peers: connections{s}, StrictReconfig: s.cfg.StrictReconfigCheck, MaxLearners: s.cfg.MaxLearners,
+		Rand: s.world.Rand, MinLeaseTTL: minLeaseTTL(&s.cfg), LeaseGrace: s.cfg.ElectionTimeout,
 	})
+	s.duties.Go(func() { s.expireLeases(ctx) })
 }
 
 // Failed delivers what ends the member while it runs: a failed sync, a damaged
@@ -279,6 +283,7 @@ func (s *Server) undo() error {
 	s.stopServing()
 	if s.stopHost != nil {
 		s.stopHost()
+		s.duties.Wait()
 		errs = append(errs, <-s.hostDone)
 	}
 	if s.host != nil {
