@@ -13,22 +13,23 @@ import (
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/rpc"
 	"github.com/kvorum/kvorum/internal/server"
 )
 
-// Register adds the services of a member to a gRPC server.
-func Register(to grpc.ServiceRegistrar, member *server.Member) { register(to, member) }
-
-// register returns the KV service.
-func register(to grpc.ServiceRegistrar, member *server.Member) *kv {
+// Register adds the services of a member to a gRPC server. One that takes hot
+// methods gets those of the KV service.
+func Register(to grpc.ServiceRegistrar, member *server.Member) {
 	s := &kv{member: member, reads: make(gate, readsAtOnce)}
+	if hot, ok := to.(rpc.HotRegistrar); ok {
+		registerHot(hot, s)
+	}
 	pb.RegisterKVServer(to, s)
 	pb.RegisterLeaseServer(to, &lease{member: member, reads: s.reads})
 	pb.RegisterAuthServer(to, &auth{member: member})
 	pb.RegisterClusterServer(to, &cluster{member: member})
 	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})
 	healthpb.RegisterHealthServer(to, &health{})
-	return s
 }
 
 // header makes the header of an answer.

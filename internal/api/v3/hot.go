@@ -1,0 +1,167 @@
+package v3
+
+import (
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/rpc"
+	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
+)
+
+// The KV service without a goroutine per call (rules 30, 32): what kv.go does
+// with generated messages and a goroutine that waits, these bodies do with the
+// bytes of the wire, on the connection's reader and its writer. A request is
+// decoded, checked and handed to the member; its answer is appended once the
+// result is there. Reads that may be long leave the writer for the pool.
+
+// registerHot serves the methods of the KV service that are called most.
+func registerHot(to rpc.HotRegistrar, s *kv) {
+	to.RegisterHot(pb.KV_Put_FullMethodName, hotPut{s})
+	to.RegisterHot(pb.KV_DeleteRange_FullMethodName, hotDelete{s})
+	to.RegisterHot(pb.KV_Range_FullMethodName, hotRange{s})
+	to.RegisterHot(pb.KV_Txn_FullMethodName, hotTxn{s})
+}
+
+// inline are the limits of a read on a connection's writer: some ten
+// microseconds. What is longer is begun again in the pool.
+var inline = mvcc.AppendLimits{Rows: 64, Bytes: 64 << 10}
+
+// admit makes the checks that come before a handler, once the message is read.
+func (s *kv) admit(call *rpc.Call, unread error, learnerMay bool) error {
+	if unread != nil {
+		return unread
+	}
+	return Check(call, s.member, command.FirstVersion, learnerMay)
+}
+
+// hostCall names a call as the one to end.
+func (s *kv) hostCall(call *rpc.Call) host.Call {
+	return host.Call{To: call, Deadline: s.member.Deadline()}
+}
+
+// hotPut answers KV.Put.
+type hotPut struct{ *kv }
+
+// Begin is rpc.Hot's. The request goes into the command before the member
+// returns; the call may have ended by then.
+func (s hotPut) Begin(call *rpc.Call, message []byte) {
+	in := puts.Get().(*command.PutRequest)
+	if err := s.admit(call, readPut(message, in), false); err != nil {
+		call.Refuse(err)
+	} else {
+		s.member.Put(s.hostCall(call), in)
+	}
+	*in = command.PutRequest{}
+	puts.Put(in)
+}
+
+// Answer is rpc.Hot's.
+func (s hotPut) Answer(dst []byte, _ *rpc.Call, result host.Result) ([]byte, error) {
+	if result.Err != nil {
+		return dst, toWire(result.Err)
+	}
+	out := result.Response.(*command.PutResponse)
+	return appendPutBody(appendHeader(dst, s.member.Header(), out.Revision), out), nil
+}
+
+// hotDelete answers KV.DeleteRange.
+type hotDelete struct{ *kv }
+
+// Begin is rpc.Hot's.
+func (s hotDelete) Begin(call *rpc.Call, message []byte) {
+	in := new(command.DeleteRangeRequest)
+	if err := s.admit(call, readDelete(message, in), false); err != nil {
+		call.Refuse(err)
+		return
+	}
+	s.member.DeleteRange(s.hostCall(call), in)
+}
+
+// Answer is rpc.Hot's.
+func (s hotDelete) Answer(dst []byte, _ *rpc.Call, result host.Result) ([]byte, error) {
+	if result.Err != nil {
+		return dst, toWire(result.Err)
+	}
+	out := result.Response.(*command.DeleteRangeResponse)
+	return appendDeleteBody(appendHeader(dst, s.member.Header(), out.Revision), out), nil
+}
+
+// hotRange answers KV.Range.
+type hotRange struct{ *kv }
+
+// Begin is rpc.Hot's.
+func (s hotRange) Begin(call *rpc.Call, message []byte) {
+	in, _ := call.State.(*command.RangeRequest)
+	if in == nil {
+		in = new(command.RangeRequest)
+		call.State = in
+	}
+	err := readRange(message, in)
+	if err = s.admit(call, err, in.Serializable); err == nil {
+		err = toWire(in.Validate())
+	}
+	switch {
+	case err != nil:
+		call.Refuse(err)
+	case in.Serializable:
+		call.Push(host.Result{})
+	default:
+		s.member.Barrier(s.hostCall(call))
+	}
+}
+
+// Answer is rpc.Hot's.
+func (s hotRange) Answer(dst []byte, call *rpc.Call, result host.Result) ([]byte, error) {
+	in := call.State.(*command.RangeRequest)
+	if result.Err != nil {
+		*in = command.RangeRequest{}
+		return dst, toWire(result.Err)
+	}
+	if !call.Elsewhere() && (!in.KeyOrder() || in.Limit > inline.Rows) || !s.enterFrom(call) {
+		return dst, rpc.ErrElsewhere
+	}
+	out, err := s.read(dst, in, call.Elsewhere())
+	s.reads.leave()
+	if errors.Is(err, mvcc.ErrLonger) {
+		return dst, rpc.ErrElsewhere
+	}
+	*in = command.RangeRequest{}
+	return out, toWire(err)
+}
+
+// enterFrom enters the gate of reads: it waits there only in the pool.
+func (s *kv) enterFrom(call *rpc.Call) bool {
+	if !call.Elsewhere() {
+		return s.reads.tryEnter()
+	}
+	s.reads <- struct{}{}
+	return true
+}
+
+// read appends the answer to a range; one that is not allowed to be long ends
+// with mvcc.ErrLonger when it is.
+func (s *kv) read(dst []byte, in *command.RangeRequest, long bool) ([]byte, error) {
+	head := s.member.Header()
+	if !in.KeyOrder() {
+		got, err := s.member.Range(in)
+		if err != nil {
+			return dst, err
+		}
+		return appendRangeBody(appendHeader(dst, head, got.Revision), got), nil
+	}
+	most := inline
+	if long {
+		most = mvcc.AppendLimits{}
+	}
+	out, got, err := s.member.AppendRange(dst, in, most, func(dst []byte, now id.Revision) []byte {
+		return appendHeader(dst, head, now)
+	})
+	if err != nil {
+		return dst, err
+	}
+	return appendRangeEnd(out, got.More, got.Count), nil
+}
