@@ -17,6 +17,17 @@ type Limits struct {
 	MaxConcurrentStreams uint32
 	// PingMinimum, PingInterval and PingTimeout are grpc-keepalive-*.
 	PingMinimum, PingInterval, PingTimeout time.Duration
+	// GRPCGo has New make grpc-go's server instead of ours.
+	GRPCGo bool
+}
+
+// New makes the server that limits asks for, with the checks that run before every
+// method.
+func New(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) Body {
+	if limits.GRPCGo {
+		return NewGRPCGo(limits, unary, stream)
+	}
+	return NewServer(limits, unary, stream)
 }
 
 // grpcOverhead is what a message may be larger than the largest command, so that

@@ -133,7 +133,13 @@ func (c *conn) openStream(id uint32, h *headerSet, shared, ended bool) {
 	}
 }
 
+// endRefused answers what is no call. Who has no gRPC may read why in the body.
 func (c *conn) endRefused(s *stream) {
+	if s.headers.httpStatus == 415 {
+		s.out.begun = true
+		s.out.pieces = append(s.out.pieces, piece{bytes: []byte(s.headers.refused.Message() + "\n")})
+		s.out.bytes = len(s.out.pieces[0].bytes)
+	}
 	c.end(s, &ending{status: s.headers.refused, httpStatus: s.headers.httpStatus})
 }
 

@@ -22,18 +22,18 @@ type wire struct {
 	t    testing.TB
 	conn net.Conn
 	*http2.Framer
-	enc      *hpack.Encoder
-	block    bytes.Buffer
-	next     uint32
-	window   int64 // what the connection may still be sent
-	fresh    int64 // what a new stream may be sent: servers change it as they like
-	got      map[uint32]*answer
-	gone     error    // the connection's end, once seen
-	goAway   []string // "last stream, code, text" of each
-	pongs    int
-	pinged   int
-	lastPing [8]byte
-	quiet    bool // settings are not acknowledged, pings not answered
+	enc       *hpack.Encoder
+	block     bytes.Buffer
+	next      uint32
+	window    int64 // what the connection may still be sent
+	fresh     int64 // what a new stream may be sent: servers change it as they like
+	got       map[uint32]*answer
+	gone      error    // the connection's end, once seen
+	goAway    []string // "last stream, code, text" of each
+	pongs     int
+	pinged    int
+	firstPing []byte // since quiet
+	quiet     bool   // settings are not acknowledged, pings not answered
 }
 
 // answer is what came back on one stream.
@@ -195,7 +195,9 @@ func (w *wire) pump() {
 		case f.IsAck():
 			w.pongs++
 		case w.quiet:
-			w.lastPing = f.Data
+			if w.firstPing == nil {
+				w.firstPing = bytes.Clone(f.Data[:])
+			}
 		case !w.quiet:
 			w.WritePing(true, f.Data)
 		}

@@ -326,7 +326,7 @@ func (o *outbound) take(dst []byte, n int) []byte {
 func (c *conn) appendHeaders(buf []byte, s *stream) ([]byte, bool) {
 	begin, saved := len(buf), c.enc
 	buf = appendFrameHead(buf, 0, 0, 0, 0)
-	buf = c.enc.headers(buf, 200, s.headers.subtype)
+	buf = c.enc.headers(buf, max(200, s.headers.httpStatus), s.headers.subtype)
 	if s.out.encoding != "" {
 		buf = appendField(buf, "grpc-encoding", s.out.encoding)
 	}
