@@ -113,12 +113,23 @@ func (v *View) appendOne(dst []byte, r *command.RangeRequest, rev id.Revision) (
 	return appendItem(dst, r.Key, row, r.KeysOnly), Appended{Count: 1}, nil
 }
 
-// appendAll walks a scan of a view to its end.
+// appendAll walks a scan of a view until all pairs are there, and counts what comes
+// after them.
 func appendAll(dst []byte, s *scan, r *command.RangeRequest, most AppendLimits) ([]byte, Appended, error) {
 	var got Appended
 	var pairs int64
+	var walked bool // the fences do not know what is left
 	start := len(dst)
 	for {
+		// full: what follows is only counted, by the fences if they know the range.
+		full := r.CountOnly || r.Limit > 0 && pairs == r.Limit && !r.Filtered()
+		if full && !walked && (most.Rows == 0 || s.countable()) {
+			n, err := s.rest()
+			got.Count += n
+			got.More = got.More || n > 0 && !r.CountOnly
+			return dst, got, err
+		}
+		walked = full
 		key, v, err := s.next()
 		if err != nil || v == nil {
 			return dst, got, err
@@ -142,6 +153,12 @@ func appendAll(dst []byte, s *scan, r *command.RangeRequest, most AppendLimits) 
 		}
 		dst = appendItem(dst, key, row, r.KeysOnly)
 	}
+}
+
+// countable says whether what is left can be counted without walking over all of it.
+func (s *scan) countable() bool {
+	_, ok := s.leap()
+	return ok
 }
 
 // appendItem appends a pair whose row has been decoded before.

@@ -34,8 +34,15 @@ func appended(t testing.TB, wire []byte, got mvcc.Appended, now id.Revision) *co
 	return out
 }
 
-// A range that is appended is the range, whatever is asked and at every revision.
+// A range that is appended is the range, whatever is asked and at every revision,
+// also when what is behind a limit is counted by fences.
 func TestAppendedRangesAreTheRange(t *testing.T) {
+	for _, leaf := range []int{0, 16} {
+		t.Run(fmt.Sprint("leaves of ", leaf), func(t *testing.T) { appendRanges(t, leaf) })
+	}
+}
+
+func appendRanges(t *testing.T, leaf int) {
 	k := newStore(t)
 	g := &model.Generator{Rand: rand.New(rand.NewPCG(3, 10)), Keys: 40}
 	for range 400 {
@@ -44,9 +51,16 @@ func TestAppendedRangesAreTheRange(t *testing.T) {
 		_, _ = k.do(g.Put())
 	}
 	k.must(compact(200))
+	k.s.KeepCounts(leaf)
+	for worked := true; worked; k.publish() {
+		var err error
+		if worked, err = k.s.Tally(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	v := k.view.Load()
 	before := []byte("before")
-	seen, refusals, cut := 0, 0, 0
+	seen, refusals, cut, counted := 0, 0, 0, 0
 	for range 6000 {
 		r := g.Range(v.Revision)
 		if r.Validate() != nil || !r.KeyOrder() {
@@ -79,15 +93,20 @@ func TestAppendedRangesAreTheRange(t *testing.T) {
 		if out, _, err := v.AppendRange(dst, r, most); err != nil || !bytes.Equal(out[len(before):], wire) {
 			t.Fatalf("%s within %+v: %v", model.Text(r), most, err)
 		}
-		if most.Rows--; most.Rows > 0 {
-			if out, _, err := v.AppendRange(dst, r, most); !errors.Is(err, mvcc.ErrLonger) || !bytes.Equal(out, before) {
-				t.Fatalf("%s beyond %+v: %v, %q", model.Text(r), most, err, out)
-			}
+		if most.Rows--; most.Rows == 0 {
+			continue
+		}
+		switch out, _, err := v.AppendRange(dst, r, most); {
+		case errors.Is(err, mvcc.ErrLonger) && bytes.Equal(out, before):
 			cut++
+		case err == nil && leaf > 0 && bytes.Equal(out[len(before):], wire):
+			counted++
+		default:
+			t.Fatalf("%s beyond %+v: %v, %q", model.Text(r), most, err, out)
 		}
 	}
-	if seen < 1000 || refusals < 50 || cut < 100 {
-		t.Fatalf("%d pairs were seen, %d ranges refused, %d cut: too few", seen, refusals, cut)
+	if seen < 1000 || refusals < 50 || cut < 50 || (counted > 20) != (leaf > 0) {
+		t.Fatalf("%d pairs were seen, %d ranges refused, %d cut, %d counted by leaves of %d", seen, refusals, cut, counted, leaf)
 	}
 }
 
