@@ -98,6 +98,13 @@ const (
 	SnapshotConfOfNow
 	// SnapshotConfIgnored: the configuration of a snapshot is ignored.
 	SnapshotConfIgnored
+	// CountForgetsDelete: a deletion that is not the first change of its command is
+	// not counted (rule 24).
+	CountForgetsDelete
+	// FencesOutliveLoad: the counts of the former state outlive a snapshot's installation.
+	FencesOutliveLoad
+	// RemovalPassesFences: history is removed that the fences still have to read (rule 24).
+	RemovalPassesFences
 	// Count is the number of defects plus one.
 	Count
 )
@@ -114,6 +121,7 @@ var names = [Count]string{
 	"follower-reads-alone", "vote-for-shorter-log", "transfer-skips-log", "append-anywhere",
 	"commit-beyond-match", "heartbeat-commits-all", "leader-counts-unsynced", "conf-kept-on-truncation",
 	"snapshot-conf-of-now", "snapshot-conf-ignored",
+	"count-forgets-delete", "fences-outlive-load", "removal-passes-fences",
 }
 
 // String names the defect as the simulator's flag does.

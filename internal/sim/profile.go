@@ -65,6 +65,9 @@ var profiles = map[defect.Defect]profile{
 	defect.ConfKeptOnTruncation:        {replicas: 3, within: 100, cluster: true, tilt: learning},
 	defect.SnapshotConfOfNow:           {replicas: 3, within: 50, cluster: true, tilt: joining},
 	defect.SnapshotConfIgnored:         {replicas: 3, within: 50, cluster: true, tilt: joining},
+	defect.CountForgetsDelete:          {replicas: 1, within: 50, tilt: compacting},
+	defect.FencesOutliveLoad:           {replicas: 3, within: 50, tilt: leftBehind},
+	defect.RemovalPassesFences:         {replicas: 1, within: 50, tilt: countingAnew},
 }
 
 // powerLoss: power is lost often, logs are short.
@@ -144,6 +147,12 @@ func flipping(s *swarm) {
 func compacting(s *swarm) {
 	s.faults = faultSwarm{}
 	s.load.clients, s.load.calls, s.load.history, s.load.compactions, s.load.registers = 8, 1500, 8, 4, 8
+}
+
+// countingAnew: as compacting, and the process ends often.
+func countingAnew(s *swarm) {
+	compacting(s)
+	s.faults = faultSwarm{crash: 100 * time.Millisecond, powerCrash: 300 * time.Millisecond, outage: 5 * time.Millisecond}
 }
 
 // repeating: messages are repeated and late, answers get lost.

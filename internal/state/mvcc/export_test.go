@@ -48,7 +48,7 @@ func (s *Store) CheckFences() (leaves int, err error) {
 			if err != nil {
 				return 0, err
 			}
-			if parts[0].live != leaf.live || leaf.rows < leaf.live {
+			if parts[0].live != leaf.live || leaf.rows < leaf.live || int(leaf.rows) > c.limit()+16 {
 				return 0, fmt.Errorf("leaf %q has %+v, counted %+v", leaf.low, parts[0], leaf)
 			}
 			leaves, live, bytes = leaves+1, live+int64(leaf.live), bytes+leafBytes+len(leaf.low)
@@ -58,4 +58,22 @@ func (s *Store) CheckFences() (leaves int, err error) {
 		return 0, fmt.Errorf("%d bytes, counted %d; %d keys, counted %d", bytes, c.bytes, live, f.before[len(f.chunks)])
 	}
 	return leaves, nil
+}
+
+// AppendLeaves is appendLeaves of leaves given by their fields.
+func AppendLeaves(dst []byte, lows []string, live, rows []int32) []byte {
+	var leaves []fenceLeaf
+	for i := range lows {
+		leaves = append(leaves, fenceLeaf{lows[i], live[i], rows[i]})
+	}
+	return appendLeaves(dst, leaves)
+}
+
+// DecodeLeaves takes what decodeLeaves returns apart.
+func DecodeLeaves(row []byte) (lows []string, live, rows []int32, err error) {
+	leaves, err := decodeLeaves(row)
+	for i := range leaves {
+		lows, live, rows = append(lows, leaves[i].low), append(live, leaves[i].live), append(rows, leaves[i].rows)
+	}
+	return lows, live, rows, err
 }

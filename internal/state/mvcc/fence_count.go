@@ -190,6 +190,9 @@ func (c *counter) seal() {
 	}
 }
 
+// catchingUp says that changes are still to be read.
+func (c *counter) catchingUp() bool { return c.most > 0 && c.stage < walking }
+
 // saveDue says that too much has changed since the fences were put into rows.
 func (c *counter) saveDue() bool {
 	return c.stage == whole && c.now.fences.at-c.saved >= saveRevisions

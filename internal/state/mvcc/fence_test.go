@@ -1,6 +1,7 @@
 package mvcc_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
 // herd is a store of many keys beside what it should have.
@@ -99,6 +101,10 @@ func (h *herd) ask() {
 		}
 		if q.CountOnly {
 			shown = 0
+		}
+		if _, got, err := h.view.Load().AppendRange(nil, q, mvcc.AppendLimits{Rows: []int64{0, 50}[h.rnd.IntN(2)]}); err != nil && !errors.Is(err, mvcc.ErrLonger) ||
+			err == nil && got != (mvcc.Appended{More: resp.More, Count: resp.Count}) {
+			h.t.Fatalf("%q to %q, limit %d, at %d of %d: %+v, %v; there are %d", q.Key, q.End, q.Limit, rev, h.rev, got, err, want)
 		}
 		if resp.Count != want || len(resp.KVs) != shown || resp.More != (!q.CountOnly && int64(shown) < want) {
 			h.t.Fatalf("%q to %q, limit %d, at %d of %d: count %d, %d rows, more %v; there are %d", q.Key, q.End, q.Limit, rev, h.rev,
@@ -192,10 +198,17 @@ func (h *herd) again(rows int) {
 	h.s.KeepCounts(rows)
 	h.publish()
 	h.ask()
-	if h.rnd.IntN(2) == 0 {
+	switch h.rnd.IntN(3) {
+	case 0:
 		h.tally()
-		h.ask()
+	case 1:
+		if _, err := h.s.Tally(); err != nil {
+			h.t.Fatal(err)
+		}
+		h.compactTo(h.rev)
+		h.change(true)
 	}
+	h.ask()
 }
 
 // What compaction leaves behind of keys that are gone does not stay among the
@@ -223,4 +236,20 @@ func TestFencesGoWithTheirKeys(t *testing.T) {
 	if most > 100 {
 		t.Errorf("%d leaves", most)
 	}
+}
+
+// What reads the row of a chunk takes nothing that is not written that way.
+func FuzzFenceRow(f *testing.F) {
+	f.Add(mvcc.AppendLeaves(nil, []string{"", "a", "ab", "b"}, []int32{3, 0, 2, 9}, []int32{3, 1, 7, 9}))
+	f.Add(mvcc.AppendLeaves(nil, []string{"k0007"}, []int32{128}, []int32{128}))
+	f.Add([]byte{1, 0, 0, 5, 0, 1, 1, 'a'})
+	f.Fuzz(func(t *testing.T, row []byte) {
+		lows, live, rows, err := mvcc.DecodeLeaves(row)
+		if err != nil {
+			return
+		}
+		if again := mvcc.AppendLeaves(nil, lows, live, rows); string(again) != string(row) {
+			t.Fatalf("read %q %v %v from %x, which is written as %x", lows, live, rows, row, again)
+		}
+	})
 }

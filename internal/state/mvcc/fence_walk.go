@@ -137,9 +137,21 @@ func (s *Store) replay() error {
 	if !more {
 		c.now.fences.at, c.now.recent = s.now.Revision, recent{since: s.now.Revision}
 		c.stage, c.merged = whole, 0
+		c.weigh()
 	}
 	c.seal()
 	return nil
+}
+
+// weigh looks for leaves that are too large after a replay.
+func (c *counter) weigh() {
+	for _, chunk := range c.now.fences.chunks {
+		for i := range chunk.leaves {
+			if int(chunk.leaves[i].rows) > c.limit() {
+				c.heavy = append(c.heavy, heavyLeaf{low: chunk.leaves[i].low})
+			}
+		}
+	}
 }
 
 func (c *counter) replayChange(it engine.Iterator) error {

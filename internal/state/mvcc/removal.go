@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -51,10 +52,15 @@ func (s *Store) Removing() id.Revision { return s.removal.target }
 // each change in (prev, C] the version that it superseded goes; for each deletion
 // in [prev, C) its tombstone; then the change itself, if it is below C. A change
 // and what follows from it go in one batch, so the walk can be taken up after a
-// crash wherever its row says.
+// crash wherever its row says. Fences that are read from their rows still need the
+// changes after them: a removal begins when they have them.
 func (s *Store) Remove(batch engine.Batch) error {
 	p := s.removal
 	if p.target == p.done {
+		if s.counts.catchingUp() && !defect.On(defect.RemovalPassesFences) {
+			_, err := s.Tally()
+			return err
+		}
 		p.target, p.main, p.sub = s.now.Compacted, 0, 0
 		if s.counts.stage == whole {
 			s.counts.merge(s.now.Revision)

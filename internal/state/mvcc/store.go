@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -82,7 +83,9 @@ func (s *Store) KeepRows(budget int) {
 func (s *Store) Reload() error {
 	s.tips.reset()
 	s.rows = newRowCache(s.rowMost)
-	s.counts.reset()
+	if !defect.On(defect.FencesOutliveLoad) {
+		s.counts.reset()
+	}
 	state := [...]int64{1, -1, 0}
 	if err := s.meta(rowState, state[:]); err != nil {
 		return err
@@ -252,9 +255,10 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	s.over.add(key, v)
 	s.tips.put(key, v)
 	s.rows.wrote(key, v.mod)
-	if v.dead {
+	switch {
+	case v.dead && (!defect.On(defect.CountForgetsDelete) || s.sub == 0):
 		s.counts.record(v.mod, key, -1)
-	} else if v.number == 1 {
+	case v.number == 1:
 		s.counts.record(v.mod, key, 1)
 	}
 	s.now.Written += command.VersionCost(len(key), len(v.value))
