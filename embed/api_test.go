@@ -72,6 +72,11 @@ func configFor(t testing.TB, dir string, flags ...string) (Config, string) {
 func startMember(t testing.TB, dir string, flags ...string) *member {
 	t.Helper()
 	cfg, client := configFor(t, dir, flags...)
+	return startMemberAs(t, cfg, client)
+}
+
+func startMemberAs(t testing.TB, cfg Config, client string) *member {
+	t.Helper()
 	s, err := Start(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +212,9 @@ func TestRefusalsHaveEtcdsWords(t *testing.T) {
 			_, err := kv.Put(ctx, &pb.PutRequest{Key: []byte("k"), Value: make([]byte, 3<<20)})
 			return err
 		}, codes.ResourceExhausted, "grpc: received message larger than max (3145736 vs. 2097152)"},
-		{"a call that is not built", func() error { _, err := pb.NewLeaseClient(m.conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{}); return err }, codes.Unimplemented, "unknown service etcdserverpb.Lease"},
+		{"a call that is not built", func() error {
+			return m.conn.Invoke(ctx, "/etcdserverpb.Nothing/Nothing", &pb.StatusRequest{}, &pb.StatusResponse{})
+		}, codes.Unimplemented, "unknown service etcdserverpb.Nothing"},
 	} {
 		err := c.call()
 		if s := status.Convert(err); s.Code() != c.code || s.Message() != c.text {

@@ -225,9 +225,10 @@ func (s *Server) run() {
 		s.hostDone <- err
 	}()
 	s.member = server.New(server.Options{
-		Member: s.home.Member, Cluster: s.home.Cluster, Group: s.group, State: s.state, Clock: s.world.Clock,
-		Timeout:         5*time.Second + 2*s.cfg.ElectionTimeout,
-		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
+		Member: s.home.Member, Cluster: s.home.Cluster, Group: s.group, State: s.state, Clock: s.world.Clock, Tasks: s.world.Tasks,
+		ProgressInterval: s.cfg.WatchProgressInterval,
+		Timeout:          5*time.Second + 2*s.cfg.ElectionTimeout,
+		MaxRequestBytes:  int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
 		Peers: connections{s}, StrictReconfig: s.cfg.StrictReconfigCheck, MaxLearners: s.cfg.MaxLearners,
 		Rand: s.world.Rand, MinLeaseTTL: minLeaseTTL(&s.cfg), LeaseGrace: s.cfg.ElectionTimeout,
 	})

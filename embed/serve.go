@@ -152,6 +152,7 @@ func (s *Server) stopServing() {
 	if s.grpc != nil {
 		wg.Go(func() {
 			hard := time.AfterFunc(drain, s.grpc.Stop)
+			s.member.EndWatches()
 			s.grpc.GracefulStop()
 			hard.Stop()
 		})

@@ -102,6 +102,9 @@ type Config struct {
 	// standard error and stands alone.
 	LogOutputs []string
 
+	// WatchProgressInterval is the time between bookmarks for watches that ask for
+	// them and have no events.
+	WatchProgressInterval time.Duration
 	// WarningApplyDuration is how long applying a request may take before a
 	// warning is logged.
 	WarningApplyDuration time.Duration

@@ -1,5 +1,5 @@
-// Package server is one member's services, a file each: kv.go, cluster.go,
-// maintenance.go. It says what a request means for this member (admission, what
+// Package server is one member's services, a file each: kv.go, watch.go,
+// cluster.go, maintenance.go. It says what a request means for this member (admission, what
 // is replicated and what is read here) and knows nothing of gRPC: the doors above
 // translate. Calls that go through the log are start and completion (rule 30).
 package server
@@ -11,6 +11,7 @@ import (
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/watch"
 )
 
 // Options are what a Member is made of.
@@ -20,6 +21,8 @@ type Options struct {
 	Group   *host.Group
 	State   *state.Machine
 	Clock   env.Clock
+	// Tasks runs what the member does beside its calls.
+	Tasks env.Tasks
 	// Timeout ends a replicated request or a linearizable read that nobody
 	// answered: 5 s + 2 election time-outs (spec/v3-api.md 1.5).
 	Timeout time.Duration
@@ -39,6 +42,8 @@ type Options struct {
 	// are given on top of their TTL when this member begins to lead (spec 4).
 	MinLeaseTTL int64
 	LeaseGrace  time.Duration
+	// ProgressInterval is the time between bookmarks for idle watches, at least 100 ms.
+	ProgressInterval time.Duration
 }
 
 // Member is what the doors hold: the services of one member on one group.
@@ -46,12 +51,13 @@ type Member struct {
 	opts           Options
 	upgrade, raise duty
 	leases         leases
+	hub            *watch.Hub
 }
 
 // New makes the services of a member. It follows the leases of the state, which
 // nobody else may do.
 func New(opts Options) *Member {
-	m := &Member{opts: opts}
+	m := &Member{opts: opts, hub: newHub(&opts)}
 	m.leases.deadlines = newDeadlines(opts.State.FollowLeases(), opts.LeaseGrace, opts.Clock.Now())
 	return m
 }

@@ -47,9 +47,11 @@ type Machine struct {
 	cmd     command.Command
 	failed  error
 
-	view  atomic.Pointer[View]
-	loads uint64
-	ask   func() mvcc.Horizon // horizon, bound once
+	view atomic.Pointer[View]
+	// published is told of every view that was published.
+	published atomic.Pointer[func()]
+	loads     uint64
+	ask       func() mvcc.Horizon // horizon, bound once
 
 	// restUntil is when the next slice of removal may begin; slices counts them.
 	restUntil env.Instant
@@ -99,6 +101,11 @@ func (m *Machine) KeepCounts(rows int) {
 	m.store.KeepCounts(rows)
 	m.publish()
 }
+
+// OnPublish has f called after each view that is published, in the applier's turn
+// and before anything that the view shows is acknowledged. f must not wait. There is
+// one f; any goroutine may set it.
+func (m *Machine) OnPublish(f func()) { m.published.Store(&f) }
 
 // reload reads mark and members.
 func (m *Machine) reload() (err error) {

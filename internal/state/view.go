@@ -38,10 +38,17 @@ func (m *Machine) publish() {
 	v.kv.Compacted = m.shown
 	m.view.Store(v)
 	m.leases.Publish()
+	if told := m.published.Load(); told != nil {
+		(*told)()
+	}
 }
 
 // horizon is what is published now. Readers call it from any goroutine.
 func (m *Machine) horizon() mvcc.Horizon { return m.view.Load().horizon }
+
+// KV is the latest view of the keys and their events. It may be called from any
+// goroutine.
+func (m *Machine) KV() *mvcc.View { return &m.view.Load().kv }
 
 // State tells the view's revision, compact revision and byte counts.
 func (v *View) State() mvcc.State { return v.kv.State }

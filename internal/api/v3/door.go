@@ -26,6 +26,7 @@ func Register(to grpc.ServiceRegistrar, member *server.Member) {
 	}
 	pb.RegisterKVServer(to, s)
 	pb.RegisterLeaseServer(to, &lease{member: member, reads: s.reads})
+	pb.RegisterWatchServer(to, &watches{member: member})
 	pb.RegisterAuthServer(to, &auth{member: member})
 	pb.RegisterClusterServer(to, &cluster{member: member})
 	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})

@@ -14,6 +14,7 @@ import (
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/watch"
 )
 
 // wire is the one table from the domain's errors to what a client sees. Clients
@@ -50,6 +51,7 @@ var wire = []struct {
 	{server.ErrUnstarted, status.Error(codes.Unknown, server.ErrUnstarted.Error())},
 	{host.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{host.ErrStopped, rpctypes.ErrGRPCStopped},
+	{watch.ErrClosed, rpctypes.ErrGRPCStopped},
 	{host.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{host.ErrTimeoutLeader, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
 	{host.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},

@@ -50,6 +50,7 @@ type Store struct {
 	rows    *rowCache // of readers; nil: there is none
 	rowMost int       // its budget in bytes
 	counts  counter
+	events  ring
 	points  engine.Iterator // of this batch, for keys read one by one
 	sub     uint32          // changes of the command in hand
 	changed bool
@@ -62,6 +63,7 @@ type Store struct {
 // store. Errors: *DamageError.
 func Open(group id.Group, db engine.DB) (*Store, error) {
 	s := &Store{group: group, db: db, low: keys.AppendUserKey(nil, group, nil), high: keys.AppendDataEnd(nil, group)}
+	s.events.budget = ringBudget
 	return s, s.Reload()
 }
 
@@ -78,6 +80,10 @@ func (s *Store) KeepRows(budget int) {
 	s.rowMost = budget
 	s.rows = newRowCache(budget)
 }
+
+// KeepEvents gives the ring of newest events another budget in bytes; it has
+// the last event at least. What watches see does not depend on it.
+func (s *Store) KeepEvents(budget int) { s.events.budget = budget }
 
 // Reload reads it anew, after all rows of the group were replaced.
 func (s *Store) Reload() error {
@@ -102,6 +108,7 @@ func (s *Store) Reload() error {
 	if s.now.Revision < 1 || s.now.Compacted > s.now.Revision || s.removal.target > s.now.Compacted {
 		return &DamageError{rowState, errRow}
 	}
+	s.events.reset(s.now.Revision + 1)
 	return nil
 }
 
@@ -249,6 +256,7 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	s.key = keys.AppendVersion(s.key[:0], s.group, key, v.mod, v.sub)
 	s.batch.Set(s.key, s.row)
 	c.key, c.dead = key, v.dead
+	s.events.add(key, s.row, v.mod, v.sub, c)
 	s.row = appendChange(s.row[:0], c)
 	s.key = keys.AppendHistory(s.key[:0], s.group, v.mod, v.sub)
 	s.batch.Set(s.key, s.row)

@@ -29,6 +29,8 @@ type View struct {
 	State
 	group id.Group
 	db    engine.Reader
+	// ring is that of newest events, up to the view's revision.
+	ring  ringView
 	loads uint64
 	// readers counts the iterators of all views of the store.
 	readers *atomic.Int64
@@ -41,7 +43,7 @@ type View struct {
 // View makes a view of everything committed. horizon will be asked by readers,
 // from any goroutine; loads is what its Loads is now.
 func (s *Store) View(loads uint64, horizon func() Horizon) View {
-	return View{State: s.now, group: s.group, db: s.db, readers: &s.readers, loads: loads, horizon: horizon, rows: s.rows, counted: s.counts.view()}
+	return View{State: s.now, group: s.group, db: s.db, ring: s.events.view(), readers: &s.readers, loads: loads, horizon: horizon, rows: s.rows, counted: s.counts.view()}
 }
 
 // Range answers a range at the view's revision or an older one (spec 2.1).

@@ -17,7 +17,7 @@ internal/storage/engine/syncmark
 internal/storage/engine/pebbledb  internal/storage/engine/memdb
 internal/storage/raftlog  internal/state/command
 internal/state/mvcc  internal/state/member  internal/state/lease
-internal/state
+internal/state  internal/watch
 
 internal/host  internal/peer
 internal/join/static

@@ -156,7 +156,7 @@ func (s *stack) open() error {
 	s.ended = make(chan error, 1)
 	go func(ended chan<- error) { ended <- h.Run(ctx) }(s.ended)
 	member := server.New(server.Options{
-		Member: theMember, Cluster: 0x22, Group: group, State: machine, Clock: s.world.Clock,
+		Member: theMember, Cluster: 0x22, Group: group, State: machine, Clock: s.world.Clock, Tasks: s.world.Tasks,
 		Timeout: patience, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, Quota: 2 << 30,
 	})
 	s.pipe = &Pipe{Unary: s.spoiled(v3.CheckUnary(member))}

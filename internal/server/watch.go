@@ -1,0 +1,47 @@
+package server
+
+import (
+	"time"
+
+	"github.com/kvorum/kvorum/internal/watch"
+)
+
+// historyAtOnce is how many watches read history from disk at a time; the others
+// wait. Readers and writers of now come first.
+const historyAtOnce = 2
+
+// fragmentOverhead is what a response may be larger than the largest command before
+// it is sent in pieces (spec 3.4).
+const fragmentOverhead = 512 << 10
+
+// newHub makes the hub of this member's watches and has it told of what happens.
+func newHub(opts *Options) *watch.Hub {
+	turn := make(chan struct{}, historyAtOnce)
+	hub := watch.New(watch.Options{
+		View: opts.State.KV, Tasks: opts.Tasks, FragmentBytes: opts.MaxRequestBytes + fragmentOverhead,
+		Slowly: func(read func()) {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			read()
+		},
+	})
+	opts.State.OnPublish(hub.Published)
+	return hub
+}
+
+// Watch opens a stream of watches on what this member applies. wake is called,
+// without waiting and without a call back, when the stream has something to send;
+// the caller closes it.
+func (m *Member) Watch(wake func()) *watch.Stream { return m.hub.Open(wake) }
+
+// EndWatches ends all streams of watches: the member stops, and clients go on
+// elsewhere from where they are.
+func (m *Member) EndWatches() { m.hub.Close() }
+
+// leastProgress is the shortest time between bookmarks.
+const leastProgress = 100 * time.Millisecond
+
+// ProgressInterval is the time between bookmarks for idle watches.
+func (m *Member) ProgressInterval() time.Duration {
+	return max(m.opts.ProgressInterval, leastProgress)
+}

@@ -1,0 +1,14 @@
+package watch
+
+// NewSmall is New with limits that short tests reach.
+func NewSmall(opts Options, matches, bytes, revisions, rows, cache int) *Hub {
+	h := New(opts)
+	h.limits = limits{matches: matches, bytes: bytes, revisions: revisions, rows: rows, cache: cache}
+	return h
+}
+
+// Groups is how many groups there are.
+func (h *Hub) Groups() int { return len(h.index.groups) }
+
+// Cached is how many runs are kept.
+func (h *Hub) Cached() int { return len(h.runs.queue) }
