@@ -230,7 +230,7 @@ func (s *Server) run() {
 		Timeout:          5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes:  int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
 		Peers: connections{s}, StrictReconfig: s.cfg.StrictReconfigCheck, MaxLearners: s.cfg.MaxLearners,
-		Rand: s.world.Rand, MinLeaseTTL: minLeaseTTL(&s.cfg), LeaseGrace: s.cfg.ElectionTimeout,
+		Rand: s.world.Rand, MinLeaseTTL: minLeaseTTL(&s.cfg), LeaseGrace: s.cfg.ElectionTimeout, LeaseCheckpoint: leaseCheckpoint(&s.cfg),
 	})
 	s.duties.Go(func() { s.expireLeases(ctx) })
 }

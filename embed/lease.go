@@ -14,6 +14,14 @@ func minLeaseTTL(cfg *config.Config) int64 {
 	return int64(math.Ceil(1.5 * cfg.ElectionTimeout.Seconds()))
 }
 
+// leaseCheckpoint is how often long leases are checkpointed, where that is asked for.
+func leaseCheckpoint(cfg *config.Config) time.Duration {
+	if cfg.Gates.LeaseCheckpoint {
+		return 5 * time.Minute
+	}
+	return 0
+}
+
 // expireLeases lets the time of leases go on until ctx ends.
 func (s *Server) expireLeases(ctx context.Context) {
 	look := time.NewTimer(0)

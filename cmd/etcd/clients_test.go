@@ -144,6 +144,23 @@ func TestPythonEtcd3(t *testing.T) {
 	}
 }
 
+func TestPythonEtcd3Leases(t *testing.T) {
+	python := pythonWithEtcd3(t)
+	script := filepath.Join(clientScripts, "lease.py")
+	got := runClient(t, nil, python, script, ours(t))
+	for _, line := range []string{
+		"granted: (1234, 600, 600, True)", "keys: [b'a', b'b']", "refreshed: [(1234, 600)]", "refreshed, not there: [(77, 0)]",
+		"info, not there: (77, -1, 0)", "after the end: (b'free', None)", "it lasted: True",
+	} {
+		if !strings.Contains(got, line+"\n") {
+			t.Errorf("no line %q in\n%s", line, got)
+		}
+	}
+	if client := realEtcd(t); client != "" {
+		sameLines(t, "beside etcd 3.4", got, runClient(t, nil, python, script, client))
+	}
+}
+
 // npmEtcd3 installs the package into a folder of the test's own.
 func npmEtcd3(t *testing.T) (modules string) {
 	t.Helper()

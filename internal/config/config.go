@@ -88,6 +88,9 @@ type Config struct {
 	// GRPCKeepAliveTimeout is how long a ping may stay unanswered.
 	GRPCKeepAliveTimeout time.Duration
 
+	// Gates are the features that are switched on or off by name.
+	Gates Gates
+
 	// EnablePprof serves run-time profiles beside /health; so does LogLevel debug.
 	EnablePprof bool
 

@@ -160,6 +160,9 @@ func (p *parser) judge() error {
 			return failure(fmt.Errorf("--%s is not yet supported; give its settings as flags or %s variables", o.name, prefixVariable+"*"))
 		}
 	}
+	for _, gate := range p.config.Gates.idle {
+		p.warn(slog.LevelWarn, "feature gate is not yet supported and has no effect", slog.String("gate", gate))
+	}
 	for i, out := range p.config.LogOutputs {
 		if out == journal {
 			p.warn(slog.LevelWarn, "log output is not yet supported; logs go to standard error", slog.String("output", out))

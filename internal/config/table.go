@@ -123,8 +123,8 @@ var table = []option{
 		"Write time-out of peer connections, at least 5s."},
 	{"memory-mlock", "false", member, later, anyBool,
 		"Keep the process's memory from being swapped out."},
-	{"feature-gates", "", member, later, anyText,
-		"Gates as Name=true|false pairs, separated by commas."},
+	{"feature-gates", "", member, ready, bind(parseGates, func(c *Config) *Gates { return &c.Gates }),
+		"Gates as Name=true|false pairs, separated by commas; LeaseCheckpoint has an effect so far."},
 
 	{"initial-advertise-peer-urls", defaultPeerURL, clustering, ready, bind(ParseURLs, func(c *Config) *URLs { return &c.AdvertisePeerURLs }),
 		"Peer URLs of this member that the other members are told."},

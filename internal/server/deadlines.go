@@ -24,7 +24,7 @@ import (
 // of the leader:
 //
 //	renewed >= since   renewed + TTL
-//	else               since + grace + TTL, or + what was checkpointed
+//	else               since + grace + TTL, or + what was checkpointed before since
 //
 // since is when this member learned that it leads in the term that it leads in, and
 // renewed when the lease was granted or last renewed. So a lease never ends before
@@ -48,14 +48,20 @@ type deadlines struct {
 	// due are leases whose time is over and whose end is not proposed, in the order
 	// in which that was noticed. Some may have been renewed since.
 	due []uint32
-	// held are the renewals of leases whose end is proposed.
+	// held are the renewals of leases whose end or checkpoint is proposed.
 	held map[uint32][]renewal
+	// noted is how far the present round of checkpoints has come.
+	noted int
 }
 
 // record is one lease. It has no pointers for the garbage collector to follow.
 type record struct {
 	command.LeaseName // all zero: the record is free
-	ttl, remaining    int64
+	ttl               int64
+	// remaining is what was checkpointed last, 0 for nothing; former is what it was
+	// before the term in, in which this member leads or led.
+	remaining, former int64
+	in                id.Term
 	renewed           atomic.Int64 // an env.Instant
 	// filed is the tick of the wheel that will look at it, 0 if none.
 	filed int64
@@ -70,6 +76,9 @@ const (
 	isDue
 	// ending: its end is proposed. Nobody can say whether it will be renewed.
 	ending
+	// noting: what it has left is proposed to be known to the next leader. A renewal
+	// of now must be told to that one after it.
+	noting
 )
 
 func newDeadlines(feed *lease.Feed, grace time.Duration, now env.Instant) *deadlines {
@@ -89,10 +98,10 @@ func (d *deadlines) end(r *record) env.Instant {
 	switch {
 	case renewed >= d.since:
 		return renewed.Add(seconds(r.ttl))
-	case r.remaining > 0:
-		return d.since.Add(d.grace + seconds(r.remaining))
+	case d.term != 0 && r.in == d.term:
+		return d.since.Add(d.grace + seconds(cmp.Or(r.former, r.ttl)))
 	}
-	return d.since.Add(d.grace + seconds(r.ttl))
+	return d.since.Add(d.grace + seconds(cmp.Or(r.remaining, r.ttl)))
 }
 
 // follow takes in what has changed: who leads, and which leases there are. What is
@@ -126,7 +135,7 @@ func (d *deadlines) clear(to []ended) []ended {
 	}
 	clear(d.held)
 	clear(d.index)
-	d.recs, d.free, d.due = nil, nil, nil
+	d.recs, d.free, d.due, d.noted = nil, nil, nil, 0
 	d.wheel.empty()
 	return to
 }
@@ -144,12 +153,11 @@ func (d *deadlines) set(f *lease.Facts, now env.Instant) {
 		d.recs[i].renewed.Store(int64(now))
 	}
 	r := &d.recs[i]
-	r.LeaseName, r.ttl, r.remaining = f.LeaseName, f.TTL, f.Remaining
-	within := seconds(r.ttl)
-	if r.remaining > 0 {
-		within = seconds(r.remaining)
+	if r.remaining != f.Remaining && r.in != d.term {
+		r.former, r.in = r.remaining, d.term // what a leader tells the next one is nothing to itself
 	}
-	if tick := d.wheel.tick(now.Add(within)); r.stage == running && (r.filed == 0 || tick < r.filed) {
+	r.LeaseName, r.ttl, r.remaining = f.LeaseName, f.TTL, f.Remaining
+	if tick := d.wheel.tick(now.Add(seconds(cmp.Or(r.remaining, r.ttl)))); (r.stage == running || r.stage == noting) && (r.filed == 0 || tick < r.filed) {
 		r.filed = d.wheel.file(i, tick)
 	}
 }
@@ -164,6 +172,7 @@ func (d *deadlines) remove(name command.LeaseName, to []ended) []ended {
 	delete(d.index, name.ID)
 	r := &d.recs[i]
 	r.LeaseName, r.filed, r.stage = command.LeaseName{}, 0, running
+	r.remaining, r.former, r.in = 0, 0, 0
 	d.free = append(d.free, i)
 	return to
 }
@@ -195,19 +204,17 @@ func (d *deadlines) look(i uint32, now env.Instant) {
 	}
 	r := &d.recs[i]
 	end := d.end(r)
-	switch {
-	case d.term == 0: // it will have all of its time, or what is left of it, from some later instant on
-		within := seconds(r.ttl)
-		if r.remaining > 0 {
-			within = seconds(r.remaining)
-		}
-		r.filed = d.wheel.file(i, d.wheel.tick(now.Add(within)))
-	case end > now:
-		r.filed = d.wheel.file(i, d.wheel.tick(end))
-	default:
+	if d.term != 0 && end <= now && r.stage != noting {
 		r.filed, r.stage = 0, isDue
 		d.due = append(d.due, i)
+		return
 	}
+	// If another term of this member begins, it will have this much from then on.
+	next := now.Add(seconds(cmp.Or(r.remaining, r.ttl)))
+	if d.term != 0 {
+		next = min(next, end)
+	}
+	r.filed = d.wheel.file(i, d.wheel.tick(next))
 }
 
 // take moves up to most leases that are due to ending, and names them.
@@ -252,25 +259,78 @@ func (d *deadlines) run(i uint32, now env.Instant) {
 	r.filed = d.wheel.file(i, d.wheel.tick(now))
 }
 
-// renew renews a lease as of an instant. held says that it cannot be said yet:
-// the end of the lease is proposed, and the renewal is to be held.
-func (d *deadlines) renew(name id.Lease, at env.Instant) (ttl int64, held, known bool) {
+// What came of a renewal.
+type verdict uint8
+
+const (
+	isGone verdict = iota
+	isRenewed
+	// isHeld: its end or checkpoint is proposed, and the renewal is to be held.
+	isHeld
+	// isNoted: it is renewed here, but the next leader knows of a checkpoint that
+	// must be taken back before anybody is told.
+	isNoted
+)
+
+// renew renews a lease as of an instant.
+func (d *deadlines) renew(name id.Lease, at env.Instant) (of command.LeaseName, ttl int64, v verdict) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	i, known := d.index[name]
 	if !known {
-		return 0, false, false
+		return command.LeaseName{}, 0, isGone
 	}
 	r := &d.recs[i]
-	if r.stage == ending {
-		return 0, true, true
+	if r.stage == ending || r.stage == noting {
+		return command.LeaseName{}, 0, isHeld
 	}
-	for {
-		before := r.renewed.Load()
-		if before >= int64(at) || r.renewed.CompareAndSwap(before, int64(at)) {
-			return r.ttl, false, true
+	for before := r.renewed.Load(); before < int64(at); before = r.renewed.Load() {
+		if r.renewed.CompareAndSwap(before, int64(at)) {
+			break
 		}
 	}
+	if r.remaining > 0 {
+		return r.LeaseName, r.ttl, isNoted
+	}
+	return r.LeaseName, r.ttl, isRenewed
+}
+
+// note names leases with what they have left, as far as that is less than their TTL
+// and this is longer than the time between checkpoints, looking at no more than most;
+// more says that the round is not at its end.
+func (d *deadlines) note(now env.Instant, every time.Duration, most int) (list []command.LeaseRemaining, more bool) {
+	for ; d.noted < len(d.recs) && most > 0 && len(list) < checkpointLeases; most-- {
+		r := &d.recs[d.noted]
+		d.noted++
+		if r.ID == 0 || r.stage != running || seconds(r.ttl) <= every || r.ttl > longest {
+			continue
+		}
+		left := d.end(r).Sub(now)
+		remaining := int64((left + time.Second - 1) / time.Second)
+		if remaining > 0 && remaining < r.ttl {
+			r.stage = noting
+			list = append(list, command.LeaseRemaining{LeaseName: r.LeaseName, Remaining: remaining})
+		}
+	}
+	if d.noted < len(d.recs) {
+		return list, true
+	}
+	d.noted = 0
+	return list, false
+}
+
+// unnote ends the checkpoint of leases: who wanted one renewed meanwhile asks again.
+func (d *deadlines) unnote(list []command.LeaseRemaining, to []ended) []ended {
+	for _, name := range list {
+		i, known := d.index[name.ID]
+		if !known || d.recs[i].stage != noting || d.recs[i].Birth != name.Birth {
+			continue
+		}
+		d.recs[i].stage = running
+		to = endAll(to, d.held[i], raft.ErrNotLeader)
+		delete(d.held, i)
+	}
+	return to
 }
 
 // hold keeps a renewal until it is known whether its lease ends; false if there is
@@ -279,7 +339,7 @@ func (d *deadlines) hold(w renewal) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	i, known := d.index[w.lease]
-	if !known || d.recs[i].stage != ending {
+	if !known || d.recs[i].stage != ending && d.recs[i].stage != noting {
 		return false
 	}
 	d.held[i] = append(d.held[i], w)

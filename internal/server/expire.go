@@ -28,6 +28,8 @@ const (
 	expireLook  = 50 * time.Millisecond
 	// lookedAt is how many leases one call looks at.
 	lookedAt = 8192
+	// checkpointLeases is how many leases one checkpoint has at most.
+	checkpointLeases = 1000
 )
 
 // Expire lets the time of leases go on: it notices which have ended and, if this
@@ -45,6 +47,7 @@ func (m *Member) Expire() (again env.Instant) {
 	d.mu.Unlock()
 	for m.leases.inFlight.Load() < expireInFlight && m.proposeEnds(now) {
 	}
+	more = m.checkpoint(now) || more
 	if more {
 		return now.Add(expirePause)
 	}
@@ -124,4 +127,49 @@ func (e *ends) Push(host.Result) {
 	e.m.followLeases()
 	e.m.spare(e.list, e.m.opts.Clock.Now())
 	e.m.leases.inFlight.Add(-1)
+}
+
+// checkpoint tells the next leader what leases have left, once in a while if this
+// member leads (opts.LeaseCheckpoint). It says whether there is more to tell.
+func (m *Member) checkpoint(now env.Instant) (more bool) {
+	l := &m.leases
+	if m.opts.LeaseCheckpoint == 0 || now < l.checkpointDue || l.noting.Load() {
+		return false
+	}
+	d := l.deadlines
+	d.mu.Lock()
+	term := d.term
+	if term == 0 {
+		d.noted = 0
+		d.mu.Unlock()
+		l.checkpointDue = now.Add(m.opts.LeaseCheckpoint)
+		return false
+	}
+	list, more := d.note(now, m.opts.LeaseCheckpoint, lookedAt)
+	d.mu.Unlock()
+	if !more {
+		l.checkpointDue = now.Add(m.opts.LeaseCheckpoint)
+	}
+	if len(list) > 0 {
+		l.noting.Store(true)
+		m.proposeDuty(host.Call{To: &notes{m, list}}, term, &command.LeaseCheckpoint{Leases: list})
+	}
+	return more
+}
+
+// notes is the Completions of one checkpoint.
+type notes struct {
+	m    *Member
+	list []command.LeaseRemaining
+}
+
+// Push takes what came of it.
+func (n *notes) Push(host.Result) {
+	n.m.followLeases()
+	d := n.m.leases.deadlines
+	d.mu.Lock()
+	over := d.unnote(n.list, nil)
+	d.mu.Unlock()
+	n.m.endAll(over)
+	n.m.leases.noting.Store(false)
 }

@@ -23,6 +23,10 @@ type leases struct {
 	forwards  forwards
 	// inFlight counts the proposals of LeaseExpire that are not ended.
 	inFlight atomic.Int32
+	// noting says that a checkpoint is under way; checkpointDue is when the next round
+	// of them begins, and Expire's alone.
+	noting        atomic.Bool
+	checkpointDue env.Instant
 	// term is the latest one of which it is certain that this member leads or led in it.
 	term atomic.Uint64
 }

@@ -42,6 +42,9 @@ type Options struct {
 	// are given on top of their TTL when this member begins to lead (spec 4).
 	MinLeaseTTL int64
 	LeaseGrace  time.Duration
+	// LeaseCheckpoint is how often leases that last longer are checkpointed, so that
+	// a change of the leader does not give them all of their time again; 0 is never.
+	LeaseCheckpoint time.Duration
 	// ProgressInterval is the time between bookmarks for idle watches, at least 100 ms.
 	ProgressInterval time.Duration
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/binary"
+	"errors"
 	"sync"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -53,9 +54,9 @@ type round struct {
 	term  id.Term
 }
 
-func (r *renewals) add(m *Member, w renewal) {
+func (r *renewals) add(m *Member, some ...renewal) {
 	r.mu.Lock()
-	r.waiting = append(r.waiting, w)
+	r.waiting = append(r.waiting, some...)
 	r.mu.Unlock()
 	r.begin(m)
 }
@@ -95,12 +96,17 @@ func (r *renewals) confirmed(m *Member, ended *round, err error) {
 	if err == nil {
 		m.followLeases() // what was applied before the round counts
 	}
+	var noted takenBack
 	for _, w := range ended.list {
 		if err != nil {
 			m.end(w.call, err)
 			continue
 		}
-		m.renewed(w, ended.begun)
+		m.renewed(w, ended.begun, &noted)
+	}
+	if len(noted.body.Leases) > 0 {
+		noted.m = m
+		m.proposeDuty(host.Call{To: &noted}, ended.term, &noted.body)
 	}
 	r.begin(m)
 }
@@ -117,16 +123,42 @@ func (r *renewals) lookLeader(m *Member) {
 }
 
 // renewed renews a lease of a round that was confirmed.
-func (m *Member) renewed(w renewal, at env.Instant) {
+func (m *Member) renewed(w renewal, at env.Instant, noted *takenBack) {
 	d := m.leases.deadlines
-	ttl, held, known := d.renew(w.lease, at)
-	switch {
-	case !known:
+	name, ttl, verdict := d.renew(w.lease, at)
+	switch verdict {
+	case isGone:
 		m.end(w.call, command.ErrLeaseNotFound)
-	case !held:
+	case isRenewed:
 		w.call.To.Push(host.Result{Tag: w.call.Tag, Response: &LeaseRenewed{TTL: ttl}})
-	case !d.hold(w):
-		m.end(w.call, raft.ErrNotLeader) // its end was decided just now: ask again
+	case isNoted:
+		noted.body.Leases = append(noted.body.Leases, command.LeaseRemaining{LeaseName: name})
+		noted.list = append(noted.list, w)
+		noted.ttls = append(noted.ttls, ttl)
+	case isHeld:
+		if !d.hold(w) {
+			m.end(w.call, raft.ErrNotLeader) // that was decided just now: ask again
+		}
+	}
+}
+
+// takenBack is the Completions of a proposal that takes checkpoints back: the
+// renewals that wait for it.
+type takenBack struct {
+	m    *Member
+	body command.LeaseCheckpoint
+	list []renewal
+	ttls []int64
+}
+
+// Push tells them.
+func (t *takenBack) Push(r host.Result) {
+	for i, w := range t.list {
+		if r.Err != nil {
+			t.m.end(w.call, raft.ErrNotLeader)
+			continue
+		}
+		w.call.To.Push(host.Result{Tag: w.call.Tag, Response: &LeaseRenewed{TTL: t.ttls[i]}})
 	}
 }
 
@@ -176,7 +208,7 @@ func (f *forwards) ask(m *Member, question *forwarded) {
 		body = binary.AppendVarint(body, int64(question.list[i].lease))
 	}
 	m.opts.Peers.Ask(question.leader, AskRenew, body, m.Deadline(), func(answer []byte, err error) {
-		if err != nil && err != host.ErrTimeout {
+		if err != nil && !errors.Is(err, host.ErrTimeout) {
 			err = host.ErrNoLeader // whatever came of it, a renewal may be asked for again
 		}
 		f.answered(m, question, answer, err)
@@ -236,26 +268,27 @@ func (f *forwards) lookLeader(m *Member) {
 // answerRenew answers another member's renewals: the TTL of each, 0 for a lease that
 // is not there.
 func (m *Member) answerRenew(question []byte, answer func([]byte, error)) {
-	var list []id.Lease
-	for len(question) > 0 {
+	g := &gathered{answer: answer}
+	var list []renewal
+	for deadline := m.Deadline(); len(question) > 0; {
 		number, n := binary.Varint(question)
 		if n <= 0 {
 			answer(nil, errAnswer)
 			return
 		}
-		list, question = append(list, id.Lease(number)), question[n:]
+		list = append(list, renewal{host.Call{To: g, Tag: uint64(len(list)), Deadline: deadline}, id.Lease(number)})
+		question = question[n:]
 	}
+	g.left, g.ttls = len(list), make([]int64, len(list))
 	if m.leads() == 0 {
 		answerer(answer).Push(host.Result{Err: raft.ErrNotLeader})
 		return
 	}
-	g := &gathered{left: int64(len(list)), ttls: make([]int64, len(list)), answer: answer}
-	for i, lease := range list {
-		m.leases.renewals.add(m, renewal{host.Call{To: g, Tag: uint64(i), Deadline: m.Deadline()}, lease})
-	}
 	if len(list) == 0 {
 		g.end()
+		return
 	}
+	m.leases.renewals.add(m, list...)
 }
 
 // gathered is the Completions of the renewals of one question.
@@ -263,7 +296,7 @@ type gathered struct {
 	answer func([]byte, error)
 
 	mu   sync.Mutex
-	left int64
+	left int
 	ttls []int64
 	err  error
 }
@@ -274,7 +307,7 @@ func (g *gathered) Push(r host.Result) {
 	switch renewed, ok := r.Response.(*LeaseRenewed); {
 	case ok:
 		g.ttls[r.Tag] = renewed.TTL
-	case r.Err != command.ErrLeaseNotFound:
+	case !errors.Is(r.Err, command.ErrLeaseNotFound):
 		g.err = r.Err
 	}
 	g.left--

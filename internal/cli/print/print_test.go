@@ -54,6 +54,29 @@ var answers = map[string]func(*Printer) error{
 		}})
 	},
 	"txn-failure": func(p *Printer) error { return p.Txn(&clientv3.TxnResponse{Header: header()}) },
+	"lease-grant": func(p *Printer) error {
+		return p.LeaseGrant(&clientv3.LeaseGrantResponse{ResponseHeader: header(), ID: 0x694d77aa9e38260f, TTL: 500})
+	},
+	"lease-revoke": func(p *Printer) error {
+		return p.LeaseRevoke(-2, &clientv3.LeaseRevokeResponse{Header: header()})
+	},
+	"lease-keep-alive": func(p *Printer) error {
+		return p.LeaseKeepAlive(&clientv3.LeaseKeepAliveResponse{ResponseHeader: header(), ID: 0x77, TTL: 500})
+	},
+	"lease-ended": func(p *Printer) error { return p.LeaseEnded(0x77) },
+	"lease-timetolive": func(p *Printer) error {
+		return p.LeaseTimeToLive(&clientv3.LeaseTimeToLiveResponse{ResponseHeader: header(), ID: 0x77, TTL: 412, GrantedTTL: 500}, false)
+	},
+	"lease-timetolive-keys": func(p *Printer) error {
+		return p.LeaseTimeToLive(&clientv3.LeaseTimeToLiveResponse{ResponseHeader: header(), ID: 0x77, TTL: 412, GrantedTTL: 500,
+			Keys: [][]byte{[]byte("a"), []byte("b \xff")}}, true)
+	},
+	"lease-timetolive-gone": func(p *Printer) error {
+		return p.LeaseTimeToLive(&clientv3.LeaseTimeToLiveResponse{ResponseHeader: header(), ID: 0x77, TTL: -1}, true)
+	},
+	"lease-list": func(p *Printer) error {
+		return p.LeaseList(&clientv3.LeaseLeasesResponse{ResponseHeader: header(), Leases: []clientv3.LeaseStatus{{ID: 0x77}, {ID: -2}}})
+	},
 	"endpoint-hashkv": func(p *Printer) error {
 		return p.EndpointHashKV([]EndpointHashKV{
 			{"127.0.0.1:2379", &clientv3.HashKVResponse{Header: header(), Hash: 823235352, HashRevision: 7, CompactRevision: 3}},

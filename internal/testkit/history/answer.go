@@ -54,6 +54,7 @@ var refusals = []struct {
 	{command.ErrBadSort, codes.InvalidArgument, "etcdserver: invalid sort option"},
 	{command.ErrCompacted, codes.OutOfRange, "etcdserver: mvcc: required revision has been compacted"},
 	{command.ErrFutureRevision, codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"},
+	{command.ErrLeaseExists, codes.FailedPrecondition, "etcdserver: lease already exists"},
 	{command.ErrLeaseNotFound, codes.NotFound, "etcdserver: requested lease not found"},
 	{errStreamSort, codes.Unimplemented, "RangeStream does not support custom sort orders"},
 	{errStreamFilter, codes.Unimplemented, "RangeStream does not support revision filters"},
@@ -113,6 +114,10 @@ func responseMessage(response any) proto.Message {
 		m := txnMessage(r)
 		m.Header = headerMessage(r.Revision)
 		return m
+	case *command.LeaseGrantResponse:
+		return &pb.LeaseGrantResponse{Header: headerMessage(r.Revision), ID: int64(r.ID), TTL: r.TTL}
+	case *command.LeaseRevokeResponse:
+		return &pb.LeaseRevokeResponse{Header: headerMessage(r.Revision)}
 	case *command.CompactResponse:
 		return &pb.CompactionResponse{Header: headerMessage(r.Revision)}
 	}

@@ -45,6 +45,8 @@ var worth = []string{
 	"*command.TxnRequest: etcdserver: requested lease not found",
 	"*command.TxnRequest: etcdserver: too many operations in txn request",
 	"*command.TxnRequest: etcdserver: value is provided",
+	"*command.LeaseGrant: etcdserver: lease already exists", "*command.LeaseRevoke: etcdserver: requested lease not found",
+	"grant", "revocation", "put with a lease",
 	"put that keeps the value", "put that keeps the lease", "put over another",
 	"deletion of many", "deletion of nothing", "deletion with pairs", "deletion of what the same txn has put",
 	"physical compaction",

@@ -29,6 +29,10 @@ func message(request any, seed uint64) proto.Message {
 		m = f.remove(r)
 	case *command.TxnRequest:
 		m = f.txn(r)
+	case *command.LeaseGrant:
+		m = &pb.LeaseGrantRequest{ID: int64(r.ID), TTL: r.TTL}
+	case *command.LeaseRevoke:
+		m = &pb.LeaseRevokeRequest{ID: int64(r.ID)}
 	case *command.CompactRequest:
 		m = &pb.CompactionRequest{Revision: int64(r.Revision), Physical: r.Physical}
 	}

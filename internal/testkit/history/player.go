@@ -84,6 +84,9 @@ func (p *Player) Play(seed uint64, fresh bool) error {
 	}
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	gen := &model.Generator{Rand: rnd, Keys: []int64{2, 8, 40}[rnd.IntN(3)]}
+	lived := rand.New(rand.NewPCG(seed, 8))
+	leases := &model.Generator{Rand: lived, Leases: historyLeases}
+	gen.Leases = historyLeases
 	calls := 10 + rnd.IntN(31)
 	restartAt := -1
 	if len(p.Restarts) > 0 && rnd.IntN(p.RestartOneIn) == 0 {
@@ -91,6 +94,9 @@ func (p *Player) Play(seed uint64, fresh bool) error {
 	}
 	for i := range calls {
 		step := p.draw(rnd, gen, r)
+		if i != restartAt && lived.Int64N(8) == 0 { // what became of a cut grant no key would tell
+			step = Step{Request: leaseChange(leases, r.oracle), Form: step.Form}
+		}
 		if i == restartAt {
 			step = p.disturbed(rnd, step)
 		}
@@ -109,6 +115,22 @@ func (p *Player) Play(seed uint64, fresh bool) error {
 		return p.shrink(seed, fresh, wrong)
 	}
 	return fmt.Errorf("seed %d: %w", seed, err)
+}
+
+// historyLeases are the leases that histories make, end and name in puts.
+var historyLeases = []id.Lease{7, 1 << 62, -5}
+
+// leaseChange draws a grant, of a time that no history lasts, or a revocation.
+func leaseChange(gen *model.Generator, oracle *model.Store) any {
+	for {
+		switch r := gen.LeaseChange(oracle).(type) {
+		case *command.LeaseGrant:
+			r.TTL += 1000
+			return r
+		case *command.LeaseRevoke:
+			return r
+		}
+	}
 }
 
 // draw draws a call.
@@ -173,6 +195,9 @@ func (p *Player) begin(fresh bool) (*run, error) {
 		p.identity = identity{}
 		return &run{p: p, oracle: model.New()}, p.Server.Renew()
 	}
+	for _, lease := range historyLeases {
+		p.call(&command.LeaseRevoke{ID: lease}, false, 0) // it may not be there
+	}
 	all := &command.DeleteRangeRequest{Key: []byte{0}, End: []byte{0}}
 	got, _ := p.call(all, false, 0)
 	if got.code != codes.OK {
@@ -208,6 +233,12 @@ func (p *Player) call(request any, inPieces bool, seed uint64) (answer, error) {
 		return answered(got, err), nil
 	case *pb.TxnRequest:
 		got, err := kv.Txn(ctx, m)
+		return answered(got, err), nil
+	case *pb.LeaseGrantRequest:
+		got, err := pb.NewLeaseClient(p.Server.Conn()).LeaseGrant(ctx, m)
+		return answered(got, err), nil
+	case *pb.LeaseRevokeRequest:
+		got, err := pb.NewLeaseClient(p.Server.Conn()).LeaseRevoke(ctx, m)
 		return answered(got, err), nil
 	case *pb.CompactionRequest:
 		got, err := kv.Compact(ctx, m)

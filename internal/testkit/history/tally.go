@@ -32,6 +32,7 @@ func (t Tally) met(step Step, request any, oracle *model.Store, got answer) {
 	case *command.PutRequest:
 		t["put"]++
 		t.add("put that keeps the value", r.IgnoreValue)
+		t.add("put with a lease", r.Lease != 0)
 		t.add("put that keeps the lease", r.IgnoreLease)
 		t.add("put over another", got.message.(*pb.PutResponse).PrevKv != nil)
 	case *command.DeleteRangeRequest:
@@ -40,6 +41,10 @@ func (t Tally) met(step Step, request any, oracle *model.Store, got answer) {
 		t.add("deletion of many", m.Deleted > 1)
 		t.add("deletion of nothing", m.Deleted == 0)
 		t.add("deletion with pairs", len(m.PrevKvs) > 0)
+	case *command.LeaseGrant:
+		t["grant"]++
+	case *command.LeaseRevoke:
+		t["revocation"]++
 	case *command.CompactRequest:
 		t["compaction"]++
 		t.add("physical compaction", r.Physical)

@@ -1,0 +1,40 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFeatureGates(t *testing.T) {
+	for _, c := range []struct {
+		text       string
+		checkpoint bool
+		idle, err  string
+	}{
+		{text: ""},
+		{text: "LeaseCheckpoint=true", checkpoint: true},
+		{text: " LeaseCheckpoint = true , LeaseCheckpointPersist=true", checkpoint: true},
+		{text: "AllAlpha=true", checkpoint: true},
+		{text: "AllAlpha=true,LeaseCheckpoint=false"},
+		{text: "FastLeaseKeepAlive=false,AllBeta=true"},
+		{text: "PriorityRequest=true,CompactHashCheck=false", idle: "CompactHashCheck PriorityRequest"},
+		{text: "LeaseCheckpoint", err: "missing bool value for LeaseCheckpoint"},
+		{text: "LeaseCheckpoint=yes", err: `invalid value of LeaseCheckpoint=yes, err: strconv.ParseBool: parsing "yes": invalid syntax`},
+		{text: "Unheard=true", err: "unrecognized feature gate: Unheard"},
+	} {
+		g, err := parseGates(c.text)
+		if err != nil || c.err != "" {
+			if err == nil || err.Error() != c.err {
+				t.Errorf("%q: %v, want %q", c.text, err, c.err)
+			}
+			continue
+		}
+		if g.LeaseCheckpoint != c.checkpoint || strings.Join(g.idle, " ") != c.idle {
+			t.Errorf("%q: %+v", c.text, g)
+		}
+	}
+	cfg, warnings := mustParse(t, []string{"--feature-gates=LeaseCheckpoint=true,PriorityRequest=true"}, nil)
+	if !cfg.Gates.LeaseCheckpoint || len(warnings) != 1 || warnings[0].Attrs[0].Value.String() != "PriorityRequest" {
+		t.Errorf("%+v, warnings %v", cfg.Gates, warnings)
+	}
+}
