@@ -65,6 +65,11 @@ func (s *stepper) takeChunk(g *Group, from id.Member, c *SnapshotChunk) {
 	case newer && c.Number > 0:
 		s.receipt(g, from, c.Term, c.Seq, 0, ReceiptUnknown)
 		return
+	case newer && g.step.bornTerm == 0 && g.step.disk.done == 0:
+		// The log may not know the group yet. A store that is ahead of such a log cannot
+		// be told from one whose log was lost, and a lost log may have held a vote.
+		s.receipt(g, from, c.Term, c.Seq, 0, ReceiptRefused)
+		return
 	case newer:
 		in = s.beginReceive(g, snapshots, from, c)
 	case c.Term != in.term || c.Seq != in.seq || from != in.from:

@@ -312,3 +312,33 @@ func TestChunksOfTwoTransfersNeverMix(t *testing.T) {
 		t.Fatalf("received %v", last.data)
 	}
 }
+
+// The first start of a member whose disk stalls: a state would be in place before
+// its log knew of the group, and a power loss would leave what a lost log leaves.
+// It takes the state in once the log is durable.
+func TestNoStateBeforeTheLogKnowsTheGroup(t *testing.T) {
+	w := newWorld(t, 330, 3)
+	w.limits.FlushBytes, w.limits.RetainBytes = 1000, 1000
+	fresh := w.members[2]
+	w.members[0].start()
+	w.members[1].start()
+	leader := w.untilLed()
+	leader.fill()
+	fresh.stalled = true
+	for range 2 {
+		if !fresh.start() {
+			t.Fatal(fresh.openErr)
+		}
+		w.run(3 * againPause)
+		if fresh.state.loads > 0 || fresh.group.Term() == 0 {
+			t.Fatalf("%d states loaded, in term %d", fresh.state.loads, fresh.group.Term())
+		}
+		fresh.crash(simenv.PowerCrash)
+	}
+	fresh.stalled = false
+	if !fresh.start() {
+		t.Fatal(fresh.openErr)
+	}
+	w.until(20*time.Second, "a snapshot", func() bool { return fresh.state.loads > 0 })
+	w.settled()
+}
