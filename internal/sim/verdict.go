@@ -29,8 +29,15 @@ func (w *world) settle() {
 // keyPatience is how long porcupine may search for the order of one key.
 const keyPatience = 300 * time.Millisecond
 
-// calmBound is how long a healed group may take until it serves.
-func (w *world) calmBound() time.Duration { return 20*w.swarm.election + 10*time.Second }
+// calmBound is how long a healed group may take until it serves. States that go row
+// by row go at the pace of chunks, some hundred to each who lags, one after the other.
+func (w *world) calmBound() time.Duration {
+	bound := 20*w.swarm.election + 10*time.Second
+	if w.swarm.appendBytes == 1 {
+		bound += time.Duration(len(w.replicas)) * 10 * time.Second
+	}
+	return bound
+}
 
 // converge lets calls that are under way end, makes a write and a read at each
 // member, and waits until all members have applied all.
