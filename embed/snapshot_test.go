@@ -172,6 +172,7 @@ func TestANewMemberIsSentTheState(t *testing.T) {
 	if a != b {
 		t.Errorf("the states have the hashes %x and %x", a, b)
 	}
+	tb.sameHistory(first, second)
 }
 
 func (s *seat) hash(t *testing.T) uint32 {

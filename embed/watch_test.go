@@ -17,11 +17,11 @@ import (
 
 // watcher is a raw stream of watches.
 type watcher struct {
-	t  *testing.T
+	t  testing.TB
 	to pb.Watch_WatchClient
 }
 
-func openWatch(t *testing.T, m *member) *watcher {
+func openWatch(t testing.TB, m *member) *watcher {
 	t.Helper()
 	to, err := pb.NewWatchClient(m.conn).Watch(t.Context())
 	if err != nil {
@@ -317,5 +317,42 @@ func TestBookmarksByInterval(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// sameHistory watches all keys from the beginning at two members, one of which was
+// sent the state: both tell the same, every revision once.
+func (tb *table) sameHistory(a, b *seat) {
+	tb.t.Helper()
+	ctx, cancel := context.WithTimeout(tb.t.Context(), time.Minute)
+	defer cancel()
+	var said [2][]string
+	for i, s := range []*seat{a, b} {
+		r, err := pb.NewKVClient(s.conn).Range(ctx, &pb.RangeRequest{Key: []byte("a"), Serializable: true})
+		if err != nil {
+			tb.t.Fatal(err)
+		}
+		to, err := pb.NewWatchClient(s.conn).Watch(ctx)
+		if err != nil {
+			tb.t.Fatal(err)
+		}
+		w := &watcher{t: tb.t, to: to}
+		w.create(&pb.WatchCreateRequest{RangeEnd: []byte{0}, StartRevision: 2})
+		for next := int64(2); next <= r.Header.Revision; {
+			m, err := to.Recv()
+			if err != nil {
+				tb.t.Fatal(err)
+			}
+			for _, e := range m.Events {
+				if e.Kv.ModRevision != next {
+					tb.t.Fatalf("%s: revision %d in the place of %d", s.name, e.Kv.ModRevision, next)
+				}
+				said[i] = append(said[i], fmt.Sprintf("%s %s %d %d", e.Type, e.Kv.Key, len(e.Kv.Value), e.Kv.Version))
+				next++
+			}
+		}
+	}
+	if !slices.Equal(said[0], said[1]) {
+		tb.t.Errorf("%s and %s tell different histories", a.name, b.name)
 	}
 }
