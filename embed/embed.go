@@ -44,7 +44,7 @@ const tipBytes = 16 << 20
 const rowBytes = 32 << 20
 
 // leafRows is how many keys a count walks over at each end of its range: a leaf of
-// them takes 15 us, and those of a million keys less than a megabyte.
+// them takes 20 us, and those of a million keys less than a megabyte.
 const leafRows = 128
 
 // Server is a running member.
