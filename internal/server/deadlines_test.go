@@ -55,7 +55,9 @@ func (w *watched) change(do func()) {
 	w.t.Helper()
 	w.facts.Begin(w.batch)
 	do()
-	w.facts.Finish()
+	if err := w.facts.Finish(); err != nil {
+		w.t.Fatal(err)
+	}
 	if err := w.db.Commit(w.batch); err != nil {
 		w.t.Fatal(err)
 	}
@@ -245,7 +247,9 @@ func TestARenewalWaitsForTheEnd(t *testing.T) {
 	name := w.recs[w.index[2]].LeaseName
 	w.facts.Begin(w.batch)
 	w.facts.Remove(1)
-	w.facts.Finish()
+	if err := w.facts.Finish(); err != nil {
+		w.t.Fatal(err)
+	}
 	w.facts.Publish()
 	delete(w.ends, 1)
 	w.ends[2] = w.now.Add(2 * time.Second)

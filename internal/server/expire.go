@@ -87,22 +87,20 @@ func (m *Member) proposeDuty(call host.Call, term id.Term, body command.Body) {
 // pack says how many of the leases, at least one, may end in one entry. Their keys
 // are counted, which costs less than deleting them.
 func (m *Member) pack(list []command.LeaseName) int {
-	view := m.opts.State.View()
-	cost, bytes := time.Duration(0), 0
-	for n := range list {
-		keys, err := view.LeaseKeys(list[n].ID, int(expireTime/keyTime)+1)
-		if err != nil {
-			return max(n, 1) // the store is busy, or the applier will say what is wrong with it
+	cost, weight, n := time.Duration(0), 0, 0
+	err := m.opts.State.View().WeighLeases(list, int(expireTime/keyTime)+1, func(keys, bytes int) (enough bool) {
+		cost += leaseTime + time.Duration(keys)*keyTime
+		weight += bytes
+		if n > 0 && (cost > expireTime || weight > expireBytes) {
+			return true
 		}
-		cost += leaseTime + time.Duration(len(keys))*keyTime
-		for _, key := range keys {
-			bytes += len(key)
-		}
-		if n > 0 && (cost > expireTime || bytes > expireBytes) {
-			return n
-		}
+		n++
+		return false
+	})
+	if err != nil {
+		return 1 // the store is busy, or the applier will say what is wrong with it
 	}
-	return len(list)
+	return n
 }
 
 // spare lets leases run whose end was not proposed, or is known not to come.

@@ -47,11 +47,12 @@ type renewals struct {
 }
 
 // round is a confirmation under way and who waits for it. term is the one in which
-// this member leads, as it believed when the round began.
+// this member leads, as it believes; begun is later than that, and than all who wait
+// have come.
 type round struct {
 	list  []renewal
-	begun env.Instant
 	term  id.Term
+	begun env.Instant
 }
 
 func (r *renewals) add(m *Member, some ...renewal) {
@@ -63,19 +64,20 @@ func (r *renewals) add(m *Member, some ...renewal) {
 
 // begin starts a round unless one is under way or nobody waits.
 func (r *renewals) begin(m *Member) {
-	m.followLeases() // deadlines.since is not after the beginning of the round
 	r.mu.Lock()
 	if r.open != nil || len(r.waiting) == 0 {
 		r.mu.Unlock()
 		return
 	}
-	now := &round{list: r.waiting, begun: m.opts.Clock.Now(), term: m.leads()}
+	now := &round{list: r.waiting, term: m.leads()}
 	r.open, r.waiting = now, nil
 	r.mu.Unlock()
 	if now.term == 0 {
 		r.confirmed(m, now, raft.ErrNotLeader)
 		return
 	}
+	m.followLeases() // deadlines.since is not after begun
+	now.begun = m.opts.Clock.Now()
 	m.Barrier(host.Call{Deadline: m.Deadline(), To: completion(func(result host.Result) { r.confirmed(m, now, result.Err) })})
 }
 

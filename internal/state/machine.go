@@ -217,6 +217,7 @@ func (m *Machine) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 	if err != nil {
 		m.failed = err
 		m.store.Abandon()
+		_ = m.leases.Abandon() // the failure has been told already
 		return nil, err
 	}
 	m.publish()
@@ -253,7 +254,9 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	if err := m.store.Finish(); err != nil {
 		return nil, err
 	}
-	m.leases.Finish()
+	if err := m.leases.Finish(); err != nil {
+		return nil, damagedLeases(err)
+	}
 	m.mark, m.loaded = mark, nil
 	if defect.On(defect.MarkOutsideBatch) {
 		m.owed = true

@@ -5,6 +5,7 @@ import (
 	"hash"
 
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
@@ -42,6 +43,37 @@ func readKeys(db engine.Reader, low, high []byte, most int) (list [][]byte, err 
 		list = append(list, bytes.Clone(user))
 	}
 	return list, it.Err()
+}
+
+// Weigh counts the keys of leases and their bytes, up to most keys of each, with one
+// look at what is committed, until enough says so. Any goroutine may call it. Errors:
+// ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
+func Weigh(group id.Group, db engine.Reader, list []command.LeaseName, most int, enough func(count, bytes int) bool) error {
+	it, err := db.Iter(keys.AppendAllAttached(nil, group), keys.AppendAllAttachedEnd(nil, group))
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	var low []byte
+	for _, name := range list {
+		count, bytes := 0, 0
+		low = keys.AppendAttached(low[:0], group, name.ID, nil)
+		for ok := it.SeekGE(low); ok && count < most; ok = it.Next() {
+			_, of, user, whole := keys.DecodeAttached(it.Key())
+			if !whole {
+				return ErrDamaged
+			}
+			if of != name.ID {
+				break
+			}
+			count++
+			bytes += len(user)
+		}
+		if err := it.Err(); err != nil || enough(count, bytes) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Hash feeds h with all facts, in one order. It reads every row.

@@ -96,7 +96,9 @@ func TestAFeedTellsEveryChangeOnce(t *testing.T) {
 		if err := table.Grant(&command.LeaseGrant{ID: lease, TTL: 5}); err != nil {
 			t.Fatal(err)
 		}
-		table.Finish()
+		if err := table.Finish(); err != nil {
+			t.Fatal(err)
+		}
 		if err := db.Commit(batch); err != nil {
 			t.Fatal(err)
 		}

@@ -57,7 +57,9 @@ type Table struct {
 	moved   map[id.Lease]map[string]bool
 	changes []Change
 	born    bool // births has grown in this batch
-	feed    feed
+	// points reads the attached keys of this batch, one lease after the other.
+	points engine.Iterator
+	feed   feed
 
 	key, row []byte
 }
@@ -123,8 +125,8 @@ func (t *Table) walk(low, high []byte, row func(key, value []byte) error) error 
 // Begin starts a batch.
 func (t *Table) Begin(batch engine.Batch) { t.batch = batch }
 
-// Finish ends the batch, which is then committed.
-func (t *Table) Finish() {
+// Finish ends the batch, which is then committed. Errors: *engine.CorruptionError.
+func (t *Table) Finish() error {
 	if t.born {
 		t.born = false
 		t.key = keys.AppendMeta(t.key[:0], t.group, rowBirths)
@@ -132,6 +134,18 @@ func (t *Table) Finish() {
 	}
 	clear(t.moved)
 	t.batch = nil
+	return t.Abandon()
+}
+
+// Abandon gives back what a batch holds of the engine. After a batch that failed the
+// Table may not be used again.
+func (t *Table) Abandon() error {
+	if t.points == nil {
+		return nil
+	}
+	it := t.points
+	t.points = nil
+	return it.Close()
 }
 
 // Publish tells the reader of changes what committed batches have changed.
@@ -219,19 +233,26 @@ func (t *Table) move(key []byte, lease id.Lease, attached bool) {
 // Keys lists the keys of a lease in byte order, with what the batch in hand has
 // changed. Errors: ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
 func (t *Table) Keys(lease id.Lease) (list [][]byte, err error) {
+	if t.points == nil {
+		if t.points, err = t.db.Iter(keys.AppendAllAttached(nil, t.group), keys.AppendAllAttachedEnd(nil, t.group)); err != nil {
+			return nil, err
+		}
+	}
 	moved := t.moved[lease]
-	low, high := keys.AppendAttached(nil, t.group, lease, nil), keys.AppendAttachedEnd(nil, t.group, lease)
-	err = t.walk(low, high, func(key, _ []byte) error {
-		_, _, user, ok := keys.DecodeAttached(key)
-		if !ok {
-			return ErrDamaged
+	t.key = keys.AppendAttached(t.key[:0], t.group, lease, nil)
+	for ok := t.points.SeekGE(t.key); ok; ok = t.points.Next() {
+		_, of, user, whole := keys.DecodeAttached(t.points.Key())
+		if !whole {
+			return nil, fmt.Errorf("%s: %w", keys.Text(t.points.Key()), ErrDamaged)
+		}
+		if of != lease {
+			break
 		}
 		if _, known := moved[string(user)]; !known {
 			list = append(list, bytes.Clone(user))
 		}
-		return nil
-	})
-	if err != nil || len(moved) == 0 {
+	}
+	if err := t.points.Err(); err != nil || len(moved) == 0 {
 		return list, err
 	}
 	for key, attached := range moved {
