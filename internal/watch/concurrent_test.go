@@ -2,6 +2,7 @@ package watch_test
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,6 +43,8 @@ func TestManySendersBesideOneApplier(t *testing.T) {
 	defer tasks.Stop()
 	hub := watch.New(watch.Options{View: view.Load, Tasks: tasks, FragmentBytes: 1 << 20})
 	var all sync.WaitGroup
+	var ticked []*watch.Stream
+	var finished atomic.Bool
 	for n := range streams {
 		wake := make(chan struct{}, 1)
 		s := hub.Open(func() {
@@ -50,8 +53,12 @@ func TestManySendersBesideOneApplier(t *testing.T) {
 			default:
 			}
 		})
+		if n < 3 {
+			ticked = append(ticked, s)
+		}
 		for i := range perStream {
 			r := everything()
+			r.Progress = true
 			switch i {
 			case 1:
 				r = key(fmt.Sprintf("k%d", n%keys))
@@ -80,6 +87,10 @@ func TestManySendersBesideOneApplier(t *testing.T) {
 					continue
 				}
 				m := &pb.WatchResponse{}
+				if seen := last[r.ID]; r.ID == 0 && !r.Created && len(r.Events) == 0 && int64(r.Revision) > max(seen, 1) {
+					t.Errorf("told %d after %d", r.Revision, seen)
+					return
+				}
 				if err := proto.Unmarshal(r.Events, m); err != nil {
 					t.Error(err)
 					return
@@ -100,6 +111,16 @@ func TestManySendersBesideOneApplier(t *testing.T) {
 			}
 		})
 	}
+	for n, s := range ticked { // bookmarks meanwhile
+		all.Go(func() {
+			for !finished.Load() {
+				if s.Tick(); n%2 == 0 {
+					s.Progress()
+				}
+				runtime.Gosched()
+			}
+		})
+	}
 	batch := db.NewBatch()
 	for i := range puts {
 		store.Begin(batch)
@@ -115,5 +136,6 @@ func TestManySendersBesideOneApplier(t *testing.T) {
 		publish()
 		hub.Published()
 	}
+	finished.Store(true)
 	all.Wait()
 }
