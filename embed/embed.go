@@ -15,13 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/env/osenv"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/join"
 	"github.com/kvorum/kvorum/internal/peer"
+	"github.com/kvorum/kvorum/internal/rpc"
 	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -72,7 +71,7 @@ type Server struct {
 	founding *founding
 
 	listeners *listeners
-	grpc      *grpc.Server
+	grpc      rpc.Body
 	https     []*http.Server
 
 	stopHost context.CancelFunc

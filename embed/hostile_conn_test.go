@@ -37,7 +37,7 @@ func TestCallsThatAreNoneOfOurs(t *testing.T) {
 		{"an unknown method", "/etcdserverpb.KV/Nothing", put, nil, "200", codes.Unimplemented, "unknown method Nothing for service etcdserverpb.KV", false},
 		{"a path without method", "/etcdserverpb.KV", put, nil, "200", codes.Unimplemented, "malformed method name: \"/etcdserverpb.KV\"", false},
 		{"a path without slash", "etcdserverpb.KV/Put", put, nil, "200", codes.Unimplemented, "malformed method name: \"etcdserverpb.KV/Put\"", false},
-		{"an empty path", "", put, nil, "200", codes.Unimplemented, "malformed method name: \"\"", false},
+		{"an empty path", "", put, nil, "", 0, "", true},
 		{"a web page's content type", pb.KV_Put_FullMethodName, put, []string{"content-type", "text/html"}, "415", codes.InvalidArgument, "invalid gRPC request content-type \"text/html\"", false},
 		{"no content type", pb.KV_Put_FullMethodName, put, []string{"content-type", "-"}, "415", codes.InvalidArgument, "invalid gRPC request content-type \"\"", false},
 		{"JSON", pb.KV_Put_FullMethodName, []byte(`{"key":"aw=="}`), []string{"content-type", "application/grpc+json"}, "200", codes.Internal, "", false},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -90,14 +91,19 @@ func (s *Server) servePeers() {
 	}
 }
 
+// otherServer is the variable that has grpc-go's server take the place of ours when it
+// says "grpc-go": to tell whose fault something is.
+const otherServer = "KVORUM_RPC"
+
 // serve opens the doors. It returns once every port is being served.
 func (s *Server) serve() {
-	s.grpc = rpc.NewGRPCGo(rpc.Limits{
+	s.grpc = rpc.New(rpc.Limits{
 		MaxRequestBytes:      int(s.cfg.MaxRequestBytes),
 		MaxConcurrentStreams: s.cfg.MaxConcurrentStreams,
 		PingMinimum:          s.cfg.GRPCKeepAliveMinTime,
 		PingInterval:         s.cfg.GRPCKeepAliveInterval,
 		PingTimeout:          s.cfg.GRPCKeepAliveTimeout,
+		GRPCGo:               os.Getenv(otherServer) == "grpc-go",
 	}, v3.CheckUnary(s.member), v3.CheckStream(s.member, s.cfg.ElectionTimeout))
 	v3.Register(s.grpc, s.member)
 	web := http.NewServeMux()

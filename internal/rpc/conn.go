@@ -161,6 +161,15 @@ func (c *conn) teardown() {
 	c.net.Close()
 }
 
+// cut closes the connection as it is; the reader, wherever it waits, ends the calls.
+// c.mu is held.
+func (c *conn) cut() {
+	c.phase = max(c.phase, closing)
+	c.room.Broadcast()
+	c.wakeWriter()
+	c.net.Close()
+}
+
 // ended takes the one result of a hot call, from whatever goroutine.
 func (c *conn) ended(call *Call) {
 	c.mu.Lock()

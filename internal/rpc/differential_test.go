@@ -108,6 +108,8 @@ func TestOddCallsAreAnsweredAlike(t *testing.T) {
 			{"time-out", hotPath, []string{"grpc-timeout", "5S"}},
 			{"time-out large", unaryPath, []string{"grpc-timeout", "99999999H"}},
 			{"time-out of nothing", hotPath, []string{"grpc-timeout", "0n"}},
+			{"time-out of next to nothing", hotPath, []string{"grpc-timeout", "1n"}},
+			{"the same, with a goroutine", unaryPath, []string{"grpc-timeout", "1n"}},
 			{"bad binary", unaryPath, []string{"x-bin", "%%%"}},
 			{"hot bad binary", hotPath, []string{"x-bin", "%%%"}},
 			{"encoding", unaryPath, []string{"grpc-encoding", "brotli"}},

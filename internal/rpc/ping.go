@@ -130,7 +130,7 @@ func (c *conn) keepalive(now int64) (next int64) {
 		if give := c.pinged + timeout.Nanoseconds(); now < give {
 			return give
 		}
-		c.net.Close()
+		c.cut()
 		return never
 	}
 	if due := last + interval.Nanoseconds(); now < due {

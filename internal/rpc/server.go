@@ -278,7 +278,9 @@ func (s *Server) Stop() {
 	defer s.mu.Unlock()
 	s.drained = false
 	for c := range s.conns {
-		c.net.Close()
+		c.mu.Lock()
+		c.cut()
+		c.mu.Unlock()
 	}
 	s.wait()
 }

@@ -114,7 +114,7 @@ func (c *conn) openStream(id uint32, h *headerSet, shared, ended bool) {
 	}
 	if h.timed {
 		s.deadline = time.Now().Add(h.timeout)
-		if h.timeout <= 0 {
+		if !time.Now().Before(s.deadline) { // it was as good as nothing
 			s.stop = true
 			c.end(s, &ending{status: errExpired})
 			return

@@ -14,12 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const (
-	// writeSize is about how much one write sends.
-	writeSize = 64 << 10
-	// gatherBelow is the size of a write before which others get a turn to add to it.
-	gatherBelow = 4 << 10
-)
+// writeSize is about how much one write sends.
+const writeSize = 64 << 10
 
 // writeLoop sends what gathers until the connection is over.
 func (c *conn) writeLoop() {
@@ -55,7 +51,9 @@ func (c *conn) send(buf *[]byte) bool {
 		*buf = nil
 	}
 	if err != nil {
-		c.net.Close() // the reader sees it and ends the calls
+		c.mu.Lock()
+		c.cut()
+		c.mu.Unlock()
 		return false
 	}
 	return true
