@@ -199,6 +199,57 @@ func TestForwardedReadIsRepeated(t *testing.T) {
 	}
 }
 
+// Reads gather while the leader does not answer. One question goes on for all of
+// them, and its answer is an answer to all; that to an earlier one is not.
+func TestOneQuestionForAllReadsThatWait(t *testing.T) {
+	w := newWorld(3)
+	for _, r := range w.replicas {
+		r.start()
+	}
+	w.replicas[0].node.Campaign(w.now)
+	w.replicas[0].pump()
+	w.settle(nil)
+	follower := w.replicas[1]
+	questions := func() (asked []Message) {
+		for _, m := range w.net {
+			if _, is := m.Body.(*ReadRequest); is {
+				asked = append(asked, m)
+			}
+		}
+		return asked
+	}
+	for range 50 {
+		if _, err := follower.read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := questions()
+	if len(first) != 50 {
+		t.Fatalf("%d reads were asked for", len(first))
+	}
+	w.net = first[29:30]
+	w.settle(nil)
+	if len(w.fates) != 30 {
+		t.Fatalf("the answer to the thirtieth ends %d", len(w.fates))
+	}
+	for again := 0; len(w.fates) < 50; {
+		w.pass(100 * time.Millisecond)
+		for _, r := range w.replicas {
+			r.pump()
+		}
+		asked := questions()
+		if again += len(asked); again > 1 {
+			t.Fatalf("%d questions for the reads that wait", again)
+		}
+		w.settle(nil)
+	}
+	for i, f := range w.fates {
+		if f.Err != nil || f.Index != w.fates[0].Index {
+			t.Errorf("read %d: %+v", i, f)
+		}
+	}
+}
+
 // A round that was acknowledged, but whose acknowledgement was lost, is asked for
 // again even when entries flow all the time.
 func TestLostRoundIsAskedAgain(t *testing.T) {

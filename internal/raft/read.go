@@ -121,6 +121,9 @@ func (n *Node) stepReadRequest(from id.Member, b *ReadRequest) {
 	n.queueRead(b.ID, from)
 }
 
+// stepReadReply takes the answer to a read that was sent to the leader. What was
+// waiting here when that one was asked is answered with it: its round left after
+// them too.
 func (n *Node) stepReadReply(b *ReadReply) {
 	for i := range n.forwarded {
 		if defect.On(defect.ReadOfAnotherBoot) {
@@ -129,12 +132,14 @@ func (n *Node) stepReadReply(b *ReadReply) {
 		if n.forwarded[i] != b.ID {
 			continue
 		}
-		n.forwarded = append(n.forwarded[:i], n.forwarded[i+1:]...)
-		result := ReadResult{ID: b.ID, Index: b.Index}
-		if b.Refused {
-			result = ReadResult{ID: b.ID, Err: ErrLeaderChanged}
+		for _, read := range n.forwarded[:i+1] {
+			result := ReadResult{ID: read, Index: b.Index}
+			if b.Refused {
+				result = ReadResult{ID: read, Err: ErrLeaderChanged}
+			}
+			n.results = append(n.results, result)
 		}
-		n.results = append(n.results, result)
+		n.forwarded = append(n.forwarded[:0], n.forwarded[i+1:]...)
 		n.dirty = true
 		return
 	}
@@ -154,10 +159,9 @@ func (n *Node) endForwarded() {
 // given up.
 func (n *Node) retryAfter() time.Duration { return n.cfg.Election / 2 }
 
-// forwardAgain repeats the requests that were not answered.
+// forwardAgain repeats the latest request that was not answered: its answer is one
+// to all before it. (Repeating each of them buries a leader that is slow to answer.)
 func (n *Node) forwardAgain() {
 	n.forwardRetry = n.now.Add(n.retryAfter())
-	for _, read := range n.forwarded {
-		n.post(n.leader, &ReadRequest{ID: read})
-	}
+	n.post(n.leader, &ReadRequest{ID: n.forwarded[len(n.forwarded)-1]})
 }
