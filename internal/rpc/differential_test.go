@@ -228,7 +228,7 @@ func TestMetadataOfTheGoClientIsAnsweredAlike(t *testing.T) {
 		limited, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
 		_, err := ask(limited, conn, unaryPath, "wait")
-		return append(saw, fmt.Sprint(err))
+		return append(saw, status.Code(err).String()) // who notices first words it
 	})
 }
 

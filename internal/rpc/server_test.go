@@ -180,8 +180,13 @@ func TestTheConnectionsWindowIsShared(t *testing.T) {
 	}
 	defer conn.Close()
 	w := wireOn(t, conn)
-	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
+	// Both answers wait for their streams' windows until both are there.
+	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
 	a, b := w.headersAnd(hotPath, "grow 0123456789"), w.headersAnd(unaryPath, "grow 0123456789")
+	for w.got[a].blocks == 0 || w.got[b].blocks == 0 {
+		w.pump()
+	}
+	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
 	for len(w.got[a].body)+len(w.got[b].body) < firstWindow {
 		w.pump()
 	}
