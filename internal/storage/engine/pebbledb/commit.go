@@ -129,6 +129,7 @@ func (db *DB) backlog(m *pebble.Metrics) (bytes int64) {
 
 // StartFlush is engine.Writer's.
 func (db *DB) StartFlush() error {
+	db.disk.hurried.Store(true) // whoever asks waits for it, at a stop above all; the next look at the backlog ends the hurry
 	if err := db.disk.failure(); err != nil {
 		return err
 	}
@@ -146,7 +147,6 @@ func (db *DB) StartFlush() error {
 // flushNow waits until everything committed is durable. Memtables are flushed in
 // order, so the last flush begun stands for all.
 func (db *DB) flushNow() error {
-	db.disk.hurried.Store(true)
 	if err := db.StartFlush(); err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ func Open(opts Options) (*DB, error) {
 	}
 	o := db.pebbleOptions()
 	o.Lock = lock
+	db.disk.hurried.Store(true) // opening may wait for a compaction; a later look at the backlog ends the hurry
 	if db.p, err = db.openIn(opts.Dir, o); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
