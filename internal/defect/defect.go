@@ -126,13 +126,16 @@ var names = [Count]string{
 
 // String names the defect as the simulator's flag does.
 func (d Defect) String() string {
+	if d >= NestedTxnUnchecked && d < endOfPermissions {
+		return permissions[d-NestedTxnUnchecked]
+	}
 	if d < 0 || d >= Count {
 		return "unknown"
 	}
 	return names[d]
 }
 
-// All lists every defect.
+// All lists every defect that the simulator must find.
 func All() []Defect {
 	all := make([]Defect, 0, Count-1)
 	for d := None + 1; d < Count; d++ {

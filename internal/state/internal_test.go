@@ -11,13 +11,13 @@ import (
 func TestEveryKindOfCommandHasItsAction(t *testing.T) {
 	n := 0
 	for _, kind := range command.Kinds() {
-		if int(kind) >= len(table) || table[kind] == nil {
+		if int(kind) >= len(table) || table[kind].do == nil {
 			t.Errorf("no action for %v", kind)
 		}
 		n++
 	}
-	for kind, action := range table {
-		if action != nil {
+	for kind, row := range table {
+		if row.do != nil {
 			n--
 		} else if command.Kind(kind).Class() != 0 {
 			t.Errorf("no action for %v", command.Kind(kind))

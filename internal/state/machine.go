@@ -13,6 +13,7 @@ import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/auth"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/lease"
 	"github.com/kvorum/kvorum/internal/state/member"
@@ -43,8 +44,12 @@ type Machine struct {
 	store   *mvcc.Store
 	leases  *lease.Table
 	members member.Table
+	auth    *auth.Table
+	tokens  *auth.Tokens
+	check   auth.Check // of cmd
 	batch   engine.Batch
 	cmd     command.Command
+	entry   id.Index // of cmd
 	failed  error
 
 	view atomic.Pointer[View]
@@ -67,8 +72,9 @@ type Machine struct {
 // checkpoints, on the store's disk; what a crash left in it is the caller's to
 // remove before. Errors: *mvcc.DamageError, *engine.CorruptionError.
 func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
-	m := &Machine{group: group, db: db, dir: dir, batch: db.NewBatch(), markKey: keys.AppendMeta(nil, group, rowMark)}
+	m := &Machine{group: group, db: db, dir: dir, batch: db.NewBatch(), markKey: keys.AppendMeta(nil, group, rowMark), tokens: auth.NewTokens()}
 	m.ask = m.horizon
+	m.check = auth.Check{Strict: true, Keys: m.attached}
 	var err error
 	if m.store, err = mvcc.Open(group, db); err != nil {
 		return nil, err
@@ -114,6 +120,9 @@ func (m *Machine) reload() (err error) {
 	}
 	if m.members, err = member.Load(m.group, m.db); err != nil {
 		return fmt.Errorf("state: members: %w", err)
+	}
+	if m.auth, err = auth.Load(m.group, m.db); err != nil {
+		return fmt.Errorf("state: users and roles: %w", err)
 	}
 	m.shown = m.store.State().Compacted
 	return nil
@@ -290,6 +299,7 @@ func (m *Machine) applyBatch(e *raft.Entry, outcomes []command.Outcome) ([]comma
 		if err := m.cmd.Decode(batch.Command()); err != nil {
 			return nil, err
 		}
+		m.entry = e.Index
 		response, err := m.do(e.Term)
 		if fatal(err) {
 			return nil, fmt.Errorf("%v of %v: %w", m.cmd.Kind, m.cmd.Origin, err)
@@ -324,7 +334,10 @@ func (m *Machine) do(term id.Term) (any, error) {
 	if m.cmd.Class == command.Duty && m.cmd.Term != term && !defect.On(defect.DutyOutlivesTerm) {
 		return nil, ErrTermOver
 	}
-	return table[m.cmd.Kind](m, m.cmd.Body)
+	if err := m.permit(); err != nil {
+		return nil, err
+	}
+	return table[m.cmd.Kind].do(m, m.cmd.Body)
 }
 
 // fatal tells damage and the unknown from refusals.
@@ -420,12 +433,13 @@ func (m *Machine) tally() (worked bool, err error) {
 }
 
 // Hash is a hash of the whole logical state at the mark: keys, versions,
-// metadata, leases, member facts and compact revision, whatever is left to remove. Equal
+// metadata, leases, member facts, users and roles, and compact revision, whatever is left to remove. Equal
 // commands applied give equal hashes; the mark is not part of it. It reads
 // everything. Errors: *mvcc.DamageError.
 func (m *Machine) Hash() (uint64, error) {
 	h := sha256.New()
 	h.Write(m.members.AppendTo(nil))
+	h.Write(m.auth.AppendTo(nil))
 	if err := m.leases.Hash(h); err != nil {
 		return 0, damagedLeases(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/auth"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/member"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
@@ -18,6 +19,7 @@ type View struct {
 	// At is the position up to which the state had applied.
 	At      raft.Position
 	members member.Table
+	auth    *auth.Table
 	horizon mvcc.Horizon
 	machine *Machine
 }
@@ -32,12 +34,13 @@ func (m *Machine) publish() {
 		m.shown = now.Compacted
 	}
 	v := &View{
-		kv: m.store.View(m.loads, m.ask), At: m.mark, members: m.members, machine: m,
+		kv: m.store.View(m.loads, m.ask), At: m.mark, members: m.members, auth: m.auth, machine: m,
 		horizon: mvcc.Horizon{Compacted: m.shown, Loads: m.loads},
 	}
 	v.kv.Compacted = m.shown
 	m.view.Store(v)
 	m.leases.Publish()
+	m.tokens.Publish()
 	if told := m.published.Load(); told != nil {
 		(*told)()
 	}

@@ -151,7 +151,11 @@ func (c *Command) Decode(cmd []byte) error {
 	}
 	c.r = reader{b: cmd[fixedSize:]}
 	r := &c.r
-	h.User = string(r.bytes())
+	if user := r.bytes(); string(user) == c.User {
+		h.User = c.User // most often it is the same one again, or nobody
+	} else {
+		h.User = string(user)
+	}
 	h.IdempotencyKey = string(r.bytes())
 	c.Header = h
 	if h.Kind == KindPut {

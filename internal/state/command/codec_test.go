@@ -46,6 +46,12 @@ func bodies() []Body {
 		&ClusterVersion{Version: Version{3, 7}},
 		&MemberGenesis{Members: []GenesisMember{{Member: 5, PeerURLs: []string{"http://p"}}, {Member: 6}}},
 		&MemberUpdate{Member: 5, PeerURLs: []string{"http://p", "https://q"}},
+		&AuthEnable{}, &AuthDisable{}, &Authenticate{User: "ann", Since: 9, Digest: TokenDigest{1, 31: 2}},
+		&UserAdd{Name: "ann", Hash: []byte("$2a$"), NoPassword: true}, &UserDelete{Name: "ann"},
+		&UserPassword{Name: "ann", Hash: []byte("$2a$")}, &UserGrantRole{User: "ann", Role: "r"}, &UserRevokeRole{User: "ann", Role: "r"},
+		&RoleAdd{Name: "r"}, &RoleDelete{Name: "r"},
+		&RoleGrant{Role: "r", Given: true, Permission: Permission{Type: -3, Key: []byte("k"), End: []byte{0}}},
+		&RoleRevoke{Role: "r", Key: []byte("k"), End: []byte("l")},
 	}
 }
 

@@ -25,6 +25,19 @@ const (
 	KindMemberUpdate  Kind = 18
 	// KindClusterVersion raises the version of the cluster.
 	KindClusterVersion Kind = 19
+	// Users, roles and permissions (auth.go).
+	KindAuthEnable     Kind = 32
+	KindAuthDisable    Kind = 33
+	KindAuthenticate   Kind = 34
+	KindUserAdd        Kind = 35
+	KindUserDelete     Kind = 36
+	KindUserPassword   Kind = 37
+	KindUserGrantRole  Kind = 38
+	KindUserRevokeRole Kind = 39
+	KindRoleAdd        Kind = 40
+	KindRoleDelete     Kind = 41
+	KindRoleGrant      Kind = 42
+	KindRoleRevoke     Kind = 43
 )
 
 // Class says who may propose a command and what becomes of it (rule 14).
@@ -72,7 +85,7 @@ type Outcome struct {
 	Index  id.Index
 	// Response is a *PutResponse, *DeleteRangeResponse, *TxnResponse,
 	// *CompactResponse, *LeaseGrantResponse, *LeaseRevokeResponse,
-	// *LeaseExpireResponse or nil.
+	// *LeaseExpireResponse, *AuthResponse or nil.
 	Response any
 	// Err is the command's refusal by the state, the same on every replica.
 	Err error

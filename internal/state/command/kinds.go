@@ -34,6 +34,18 @@ var kinds = [...]info{
 	{KindMemberGenesis, "member-genesis", Client, func() Body { return new(MemberGenesis) }},
 	{KindMemberUpdate, "member-update", Client, func() Body { return new(MemberUpdate) }},
 	{KindClusterVersion, "cluster-version", Duty, func() Body { return new(ClusterVersion) }},
+	{KindAuthEnable, "auth-enable", Client, func() Body { return new(AuthEnable) }},
+	{KindAuthDisable, "auth-disable", Client, func() Body { return new(AuthDisable) }},
+	{KindAuthenticate, "authenticate", Client, func() Body { return new(Authenticate) }},
+	{KindUserAdd, "user-add", Client, func() Body { return new(UserAdd) }},
+	{KindUserDelete, "user-delete", Client, func() Body { return new(UserDelete) }},
+	{KindUserPassword, "user-password", Client, func() Body { return new(UserPassword) }},
+	{KindUserGrantRole, "user-grant-role", Client, func() Body { return new(UserGrantRole) }},
+	{KindUserRevokeRole, "user-revoke-role", Client, func() Body { return new(UserRevokeRole) }},
+	{KindRoleAdd, "role-add", Client, func() Body { return new(RoleAdd) }},
+	{KindRoleDelete, "role-delete", Client, func() Body { return new(RoleDelete) }},
+	{KindRoleGrant, "role-grant", Client, func() Body { return new(RoleGrant) }},
+	{KindRoleRevoke, "role-revoke", Client, func() Body { return new(RoleRevoke) }},
 }
 
 func (k Kind) info() (info, bool) {

@@ -16,13 +16,13 @@ internal/raft  internal/storage/wal  internal/storage/engine
 internal/storage/engine/syncmark
 internal/storage/engine/pebbledb  internal/storage/engine/memdb
 internal/storage/raftlog  internal/state/command
-internal/state/mvcc  internal/state/member  internal/state/lease
+internal/state/mvcc  internal/state/member  internal/state/lease  internal/state/auth
 internal/state  internal/watch
 
 internal/host  internal/peer
 internal/join/static
 internal/server  internal/join
-internal/rpc
+internal/rpc  internal/api/v3/concurrencypb
 internal/api/v3  internal/api/ops  internal/cli/print
 internal/cli/ctl  internal/cli/bench
 
