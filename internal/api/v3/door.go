@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/kvorum/kvorum/internal/api/v3/concurrencypb"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
@@ -30,6 +31,9 @@ func Register(to grpc.ServiceRegistrar, member *server.Member) {
 	pb.RegisterAuthServer(to, &auth{member: member})
 	pb.RegisterClusterServer(to, &cluster{member: member})
 	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})
+	wait := &line{member: member, reads: s.reads}
+	concurrencypb.RegisterLockServer(to, &lock{wait})
+	concurrencypb.RegisterElectionServer(to, &election{wait})
 	healthpb.RegisterHealthServer(to, &health{})
 }
 
