@@ -13,7 +13,8 @@
 // (compare.go, table.go). Server and generator often share their cores, so CPU
 // per call, read from /proc (process.go), is the fairer figure than the rate.
 //
-// Scenarios are more than one workload: puts while history is compacted
+// Scenarios are more than one workload: watches (watching.go, audience.go), a watcher
+// that catches up (behind.go), leases that end together (ending.go), puts while history is compacted
 // (compacting.go), memory, disk and restarts of servers that it starts itself
 // (restart.go, program.go), and all tables of the guide in one run (suite.go).
 package bench
@@ -34,7 +35,8 @@ func Command(out, errs io.Writer) *cobra.Command {
 	for _, w := range workloads {
 		root.AddCommand(workloadCommand(w, out, errs))
 	}
-	root.AddCommand(fillCommand(errs), compactingCommand(out, errs), restartCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
+	root.AddCommand(fillCommand(errs), compactingCommand(out, errs), restartCommand(out, errs),
+		watchCommand(out, errs), behindCommand(out, errs), endingCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
 	return root
 }
 
@@ -53,6 +55,9 @@ func workloadCommand(w workload, out, errs io.Writer) *cobra.Command {
 	s.addTurns(flags, 3)
 	if w.limited {
 		flags.IntSliceVar(&limits, "limit", []int{500}, "keys that each call reads; several values are measured one after the other")
+	}
+	if w.leased {
+		flags.IntVar(&s.opts.Leases, "leases", 10_000, "leases that are renewed")
 	}
 	if w.name == "range-stream" {
 		flags.BoolVar(&otherUnary, "against-unary", false, "ask the second server for a unary range: etcd before 3.7 has no RangeStream, its row says unimplemented")
@@ -124,39 +129,6 @@ func waitCommand(out io.Writer) *cobra.Command {
 		}
 		_, err := fmt.Fprintln(out, time.Since(begin).Round(time.Microsecond))
 		return err
-	}
-	return cmd
-}
-
-func compactingCommand(out, errs io.Writer) *cobra.Command {
-	var (
-		t     targets
-		s     settings
-		plan  compactingPlan
-		cmd   = &cobra.Command{Use: "put-while-compacting", Short: "put in an open loop, quiet and while many revisions are being removed", Args: cobra.NoArgs}
-		flags = cmd.Flags()
-	)
-	t.add(flags)
-	s.addSpace(flags, 100_000)
-	s.addLoop(flags, []int{64}, 1000)
-	s.addTurns(flags, 1)
-	flags.IntVar(&plan.revisions, "revisions", 1_000_000, "superseded revisions to make first, which the compaction removes")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		format, err := s.format()
-		if err != nil {
-			return err
-		}
-		if len(s.clients) != 1 {
-			return errors.New("put-while-compacting takes one number of clients")
-		}
-		plan.opts = s.with(s.clients[0])
-		return t.measured(cmd.Context(), func(servers []Server) error {
-			found, err := compareCompacting(cmd.Context(), servers, plan, s.turns, errs)
-			if err != nil {
-				return err
-			}
-			return found.print(out, format)
-		})
 	}
 	return cmd
 }

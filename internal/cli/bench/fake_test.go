@@ -23,6 +23,8 @@ import (
 type fake struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedMaintenanceServer
+	pb.UnimplementedWatchServer
+	pb.UnimplementedLeaseServer
 	// streams says whether it has RangeStream.
 	streams bool
 	// refuse, if set, may fail a put.
@@ -37,6 +39,8 @@ type fake struct {
 	revision int64
 	calls    map[string]int
 	made     chan struct{} // a put was made, if somebody listens
+
+	hearing hearing
 }
 
 func newFake() *fake {
@@ -59,6 +63,8 @@ func (f *fake) on(l net.Listener) *grpc.Server {
 	s := grpc.NewServer()
 	pb.RegisterKVServer(s, f)
 	pb.RegisterMaintenanceServer(s, f)
+	pb.RegisterWatchServer(s, f)
+	pb.RegisterLeaseServer(s, f)
 	go func() { _ = s.Serve(l) }()
 	return s
 }
@@ -162,7 +168,9 @@ func (f *fake) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, erro
 
 func (f *fake) put(r *pb.PutRequest) *pb.ResponseHeader {
 	f.revision++
-	f.kvs[string(r.Key)] = &mvccpb.KeyValue{Key: r.Key, Value: r.Value, ModRevision: f.revision}
+	kv := &mvccpb.KeyValue{Key: r.Key, Value: r.Value, ModRevision: f.revision, Lease: r.Lease}
+	f.kvs[string(r.Key)] = kv
+	f.tell(&mvccpb.Event{Kv: kv})
 	select {
 	case f.made <- struct{}{}:
 	default:

@@ -17,6 +17,8 @@ type Options struct {
 	Space
 	// Limit is how many keys a limited range reads.
 	Limit int `json:"limit,omitempty"`
+	// Leases is how many leases are renewed in turn.
+	Leases int `json:"leases,omitempty"`
 	// Clients is how many calls are in flight at most, spread over Connections.
 	Clients     int `json:"clients"`
 	Connections int `json:"connections"`
@@ -39,6 +41,8 @@ func (o Options) check(w workload) error {
 		return fmt.Errorf("a measurement cannot last %s", o.Duration)
 	case o.Rate < 0:
 		return fmt.Errorf("there cannot be %g calls a second", o.Rate)
+	case w.leased && o.Leases < o.Clients:
+		return fmt.Errorf("%d clients cannot renew %d leases", o.Clients, o.Leases)
 	case w.limited && (o.Limit < 1 || o.Limit > o.Keys):
 		return fmt.Errorf("a range of %d keys does not fit %d keys", o.Limit, o.Keys)
 	}
@@ -81,7 +85,7 @@ func newClients(conns *connections, o Options) []*client {
 	clients := make([]*client, o.Clients)
 	for i := range clients {
 		clients[i] = &client{
-			stub:  pb.NewKVClient(conns.all[i%len(conns.all)]),
+			stub: pb.NewKVClient(conns.all[i%len(conns.all)]), number: i,
 			space: o.Space, limit: o.Limit, draw: newSource(o.Seed, i), value: make([]byte, o.ValueBytes),
 		}
 	}
@@ -101,8 +105,15 @@ func newProbe(ctx context.Context, s Server, w workload, o Options) (*probe, err
 	if err != nil {
 		return nil, err
 	}
-	return &probe{server: s, conns: conns,
-		load: load{clients: newClients(conns, o), work: w, schedule: newSchedule(o.Rate, o.Arrivals, o.Seed)}}, nil
+	p := &probe{server: s, conns: conns,
+		load: load{clients: newClients(conns, o), work: w, schedule: newSchedule(o.Rate, o.Arrivals, o.Seed)}}
+	if w.prepare != nil {
+		if err := w.prepare(ctx, p, o); err != nil {
+			conns.close()
+			return nil, err
+		}
+	}
+	return p, nil
 }
 
 // measure runs the load for the window.

@@ -19,6 +19,8 @@ type suite struct {
 	settings
 	compacting compactingPlan
 	restart    restartPlan
+	behind     behindPlan
+	ending     endingPlan
 	// restartKeys is the key space of the restarts, which is larger than that of the rest.
 	restartKeys int
 	// compactingRounds and restartRounds have their own numbers: each loads much.
@@ -38,6 +40,7 @@ type section struct {
 type ask struct {
 	workload string
 	limit    int
+	leases   int
 	clients  []int
 	// other is what the second server is asked instead.
 	other string
@@ -63,6 +66,10 @@ var sections = []section{
 		{workload: "get", clients: []int{1, 64, 1000}},
 		{workload: "get-serializable", clients: []int{64}},
 	}},
+	{name: "lease", title: "Leases", asks: []ask{
+		{workload: "lease-grant", clients: []int{1, 64}},
+		{workload: "keep-alive", leases: 10_000, clients: []int{1, 100}},
+	}},
 }
 
 // scenarios are the sections that are more than rows of workloads.
@@ -70,6 +77,20 @@ var scenarios = []struct {
 	name string
 	run  func(context.Context, *suite, programs, io.Writer) (*table, error)
 }{
+	{"watch", func(ctx context.Context, s *suite, all programs, progress io.Writer) (*table, error) {
+		return compareWatches(ctx, all.servers(), s.watchSuite(), s.turns, progress)
+	}},
+	{"watch-behind", func(ctx context.Context, s *suite, all programs, progress io.Writer) (*table, error) {
+		p := s.behind
+		p.opts = s.with(64)
+		p.opts.Rate = 5000
+		return compareBehind(ctx, all.servers(), p, turns{rounds: 1, rest: s.turns.rest}, progress)
+	}},
+	{"lease-end", func(ctx context.Context, s *suite, all programs, progress io.Writer) (*table, error) {
+		p := s.ending
+		p.opts = s.with(64)
+		return compareEndings(ctx, all.servers(), p, turns{rounds: 1, rest: s.turns.rest}, progress)
+	}},
 	{"put-while-compacting", func(ctx context.Context, s *suite, all programs, progress io.Writer) (*table, error) {
 		p := s.compacting
 		p.opts = s.with(64)
@@ -146,7 +167,7 @@ func (s *suite) rows(ctx context.Context, part section, all programs, progress i
 	for _, a := range part.asks {
 		for _, n := range a.clients {
 			p := plan{work: find(a.workload), opts: s.with(n)}
-			p.opts.Limit, p.opts.Rate = a.limit, 0
+			p.opts.Limit, p.opts.Leases, p.opts.Rate = a.limit, a.leases, 0
 			if a.other != "" {
 				p.other = find(a.other)
 			}
@@ -183,9 +204,11 @@ func suiteCommand(out, errs io.Writer) *cobra.Command {
 	s.restart.addFlags(flags)
 	flags.DurationVar(&s.opts.Duration, "duration", 4*time.Second, "length of each measurement")
 	flags.DurationVar(&s.opts.Warmup, "warmup", time.Second, "run before each measurement")
-	flags.Float64Var(&s.opts.Rate, "rate", 1000, "puts a second of put-while-compacting")
+	flags.Float64Var(&s.opts.Rate, "rate", 1000, "puts a second of put-while-compacting and of lease-end")
 	flags.IntVar(&s.compacting.revisions, "revisions", 1_000_000, "superseded revisions that put-while-compacting removes")
 	flags.IntVar(&s.compactingRounds, "compacting-rounds", 1, "turns of put-while-compacting")
+	s.behind.addFlags(flags)
+	s.ending.addFlags(flags)
 	flags.IntVar(&s.restartKeys, "restart-keys", 1_000_000, "keys of the restarts")
 	flags.IntVar(&s.restartRounds, "restart-rounds", 3, "turns of restarts")
 	flags.StringSliceVar(&s.only, "only", nil, "these tables only: "+strings.Join(sectionNames(), ", "))

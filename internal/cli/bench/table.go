@@ -149,6 +149,8 @@ func digits(v float64) string {
 
 func duration(ns float64) string {
 	switch d := time.Duration(ns); {
+	case d < 10*time.Microsecond:
+		return digits(ns/1e3) + " us"
 	case d < time.Millisecond:
 		return fmt.Sprintf("%.0f us", ns/1e3)
 	case d < time.Second:

@@ -16,6 +16,11 @@ type workload struct {
 	filled, writes bool
 	// limited kinds read Limit keys.
 	limited bool
+	// leased kinds renew Leases leases.
+	leased bool
+	// prepare, if set, readies the clients of a probe; not measured. The context is
+	// that of all their calls.
+	prepare func(context.Context, *probe, Options) error
 	// call makes one call, which counts only if its answer is what it must be.
 	call func(context.Context, *client) error
 }
@@ -30,6 +35,8 @@ var workloads = []workload{
 	{name: "range-stream", short: "read the whole key space by RangeStream (etcd 3.7; see --against-unary)", filled: true, call: streamed},
 	{name: "count", short: "count the whole key space", filled: true, call: count},
 	{name: "compare-and-put", short: "get a random key, then put it if its revision is still that", filled: true, writes: true, call: compareAndPut},
+	{name: "lease-grant", short: "grant leases", prepare: leaseClients, call: leaseGrant},
+	{name: "keep-alive", short: "renew --leases leases in turn, each client over a stream of its own", leased: true, prepare: openRenewals, call: keepAlive},
 }
 
 func find(name string) workload {
@@ -58,6 +65,9 @@ type client struct {
 	// key and value of the next call.
 	key   int
 	value []byte
+	// number of the client among all, from 0.
+	number int
+	leases leasing
 }
 
 // next draws what the next call is about, so that this is not part of its latency.
