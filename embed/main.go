@@ -35,6 +35,7 @@ func MainIn(world *osenv.World, args, environ []string) int {
 		return refuse(err)
 	}
 	defer closeLog()
+	paceCollector()
 	for _, w := range warnings {
 		log.LogAttrs(context.Background(), w.Level, w.Msg, w.Attrs...)
 	}

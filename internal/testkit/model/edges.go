@@ -14,7 +14,7 @@ import (
 // one shape. They are draws of their own, so that Request's stay what they are
 // and the seeded worlds keep their courses.
 func (g *Generator) Edge(now, compacted id.Revision) any {
-	if g.once(12) {
+	if g.once(7) {
 		return g.rim(compacted)
 	}
 	kinds := []func(id.Revision) any{
@@ -27,7 +27,10 @@ func (g *Generator) Edge(now, compacted id.Revision) any {
 
 // rim draws a range of the oldest revisions that can be read, or cannot any more.
 func (g *Generator) rim(compacted id.Revision) any {
-	r := &command.RangeRequest{Key: []byte{0}, End: []byte{0}, Revision: compacted + id.Revision(g.Rand.Int64N(4)) - 1}
+	r := &command.RangeRequest{Key: []byte{0}, End: []byte{0}, Revision: compacted}
+	if !g.once(3) {
+		r.Revision += id.Revision(g.Rand.Int64N(4)) - 1
+	}
 	if g.once(3) {
 		r.Key, r.End = g.key(), nil
 	}
