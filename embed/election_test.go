@@ -3,6 +3,8 @@ package embed
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -182,4 +184,50 @@ func TestAnElectionGoesDownTheLine(t *testing.T) {
 		t.Errorf("who observes late is told %s", got)
 	}
 	must(resign(ctx, conn(0), late.Leader))
+}
+
+// Who observes and does not read for a while is told of every leader and every value
+// all the same; if compaction passes it meanwhile, of the one that leads then.
+func TestWhoObservesSlowlyMissesNothing(t *testing.T) {
+	m := startMember(t, t.TempDir())
+	ctx := t.Context()
+	grant(t, m.conn, 1)
+	grant(t, m.conn, 2)
+	// Longer than what the connection holds that nobody reads.
+	long := strings.Repeat("x", 100<<10)
+	var told []string
+	rounds := func(n int) (last int64) {
+		for i := range n {
+			lease, value := int64(i%2+1), fmt.Sprint(i, long)
+			won := must(campaign(ctx, m.conn, "e", lease, value))
+			said := must(proclaim(ctx, m.conn, won.Leader, value+"!"))
+			told = append(told, fmt.Sprintf("e/%d=%s", lease, value), fmt.Sprintf("e/%d=%s!", lease, value))
+			last = said.Header.Revision
+			if i < n-1 {
+				must(resign(ctx, m.conn, won.Leader))
+			}
+		}
+		return last
+	}
+	slow := observe(t, m.conn, "e")
+	rounds(10)
+	for i, want := range told {
+		if got := slow.next(t); got != want {
+			t.Fatalf("%d: %.20s and %d bytes, want %.20s and %d", i, got, len(got), want, len(want))
+		}
+	}
+	must(resign(ctx, m.conn, &lockpb.LeaderKey{Key: []byte("e/2"), Rev: must(leads(ctx, m.conn, "e")).Kv.CreateRevision}))
+	told = nil
+	last := rounds(10)
+	must(pb.NewKVClient(m.conn).Compact(ctx, &pb.CompactionRequest{Revision: last, Physical: true}))
+	seen := 0
+	for got := ""; got != told[len(told)-1]; seen++ {
+		got = slow.next(t)
+		if at := slices.Index(told, got); at < 0 || at < seen {
+			t.Fatalf("told of %.20s after %d", got, seen)
+		}
+	}
+	if seen == len(told) {
+		t.Error("compaction did not pass it")
+	}
 }

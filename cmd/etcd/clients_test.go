@@ -200,4 +200,5 @@ func TestNpmEtcd3(t *testing.T) {
 	if client := realEtcd(t); client != "" {
 		sameLines(t, "beside etcd 3.4", got, runClient(t, env, "node", script, client))
 	}
+	npmCoordination(t, env)
 }
