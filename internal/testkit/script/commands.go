@@ -53,8 +53,13 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 // cmdCluster starts servers that form a cluster, and waits for all of them.
 func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
 	s := storyOf(ts)
+	flags := len(args)
+	for flags > 0 && strings.HasPrefix(args[flags-1], "-") {
+		flags--
+	}
+	args, more := args[:flags], args[flags:]
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: cluster name...")
+		ts.Fatalf("usage: cluster name... [flags...]")
 	}
 	var members []*server
 	var initial, endpoints []string
@@ -69,7 +74,7 @@ func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
 	environ, failures := environOf(ts), make(chan error)
 	for _, v := range members {
 		go func() {
-			failures <- s.startOnce(v, environ, []string{"--initial-cluster=" + strings.Join(initial, ",")})
+			failures <- s.startOnce(v, environ, append([]string{"--initial-cluster=" + strings.Join(initial, ",")}, more...))
 		}()
 	}
 	for range members {
@@ -109,7 +114,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if own := filepath.Join(storyOf(ts).bin, program); program == "etcdctl" {
 		program = own // not the one that the machine has
 	}
-	for begun := time.Now(); ; {
+	for begun := time.Now(); ; time.Sleep(pause(begun)) {
 		cmd := exec.Command(program, args[3:]...)
 		cmd.Env, cmd.Dir = append(environOf(ts), ctlVariables(ts)...), storyOf(ts).dir
 		said, err := cmd.CombinedOutput()

@@ -7,13 +7,14 @@
 // To the commands and conditions of testscript it adds:
 //
 //	server [name] [flags...]   start etcd; go on when it serves clients
-//	cluster name...            start a cluster of these; go on when all serve clients
+//	cluster name... [flags...] start a cluster of these; go on when all serve clients
 //	address name               choose the addresses of a server that comes later
 //	exited name                wait for the end of a server that ends by itself
 //	shutdown [name]            SIGTERM, and wait until it is gone
 //	crash [name]               SIGKILL, and wait until it is gone
 //	etcdctl args...            run etcdctl with the story's endpoints
 //	until VAR REGEXP prog...   run until the output matches; VAR is the last group
+//	exec await REGEXP FILE     a program, for scripts too: wait until a file has it
 //	exits CODE program args... run a program that must end with the code
 //	http METHOD PATH|URL       ask the first server, or another one; print status, headers, body
 //	alone ADDRESS              wait until no other story has this address; it is a lock
@@ -30,12 +31,17 @@
 package script
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -72,10 +78,52 @@ var self = func() string {
 // Main is the TestMain of a package with stories: started under the name of one
 // of the programs, the test binary is that program; otherwise it runs the tests.
 func Main(m *testing.M, programs map[string]func() int) {
-	if program := programs[filepath.Base(os.Args[0])]; program != nil {
+	word := filepath.Base(os.Args[0])
+	if program := programs[word]; program != nil {
 		os.Exit(program())
 	}
+	if word == awaitWord {
+		if err := awaitText(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	flag.Parse()
+	if given := flag.Lookup("test.parallel"); given.Value.String() == given.DefValue {
+		_ = flag.Set("test.parallel", fmt.Sprint(max(runtime.GOMAXPROCS(0), atOnce)))
+	}
 	os.Exit(m.Run())
+}
+
+// runs bounds the telling of all stories of a directory: a program that a failed story
+// has left without its server may not end by itself.
+const runs = 5 * time.Minute
+
+// atOnce is the number of stories that are told at the same time: they mostly wait,
+// for elections and for what is to time out.
+const atOnce = 6
+
+const awaitWord = "await"
+
+// awaitText waits until a file, which need not exist yet, has a text in it.
+func awaitText(args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: await REGEXP FILE")
+	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	if err != nil {
+		return err
+	}
+	for begun := time.Now(); ; time.Sleep(pause(begun)) {
+		has, err := os.ReadFile(args[1])
+		if err == nil && want.Match(has) {
+			return nil
+		}
+		if time.Since(begun) > patience {
+			return fmt.Errorf("%s never has %q; at last %v:\n%s", args[1], args[0], err, has)
+		}
+	}
 }
 
 // Run tells every story of dir, each in a subtest of its own.
@@ -87,13 +135,14 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 		t.Fatal(err)
 	}
 	root := filepath.Dir(strings.TrimSpace(string(gomod)))
-	for name, p := range map[string]Program{"etcd": etcd, "etcdctl": etcdctl} {
+	for name, p := range map[string]Program{"etcd": etcd, "etcdctl": etcdctl, awaitWord: Ours()} {
 		if err := os.Symlink(p.path, filepath.Join(bin, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	testscript.Run(t, testscript.Params{
-		Dir: dir,
+		Dir:      dir,
+		Deadline: time.Now().Add(runs),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			s := &story{t: t, bin: bin, dir: env.WorkDir, root: root, servers: map[string]*server{}}

@@ -33,6 +33,13 @@ const (
 
 var errTaken = errors.New(takenText)
 
+// pause is how long to wait before another look at what must change by itself: a
+// tenth of the time since begun, so that nobody is kept much longer than needed,
+// and long waits cost few looks.
+func pause(begun time.Time) time.Duration {
+	return min(max(time.Since(begun)/10, 5*time.Millisecond), 250*time.Millisecond)
+}
+
 // story is the state of one running story.
 type story struct {
 	t        testing.TB

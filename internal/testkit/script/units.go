@@ -34,7 +34,7 @@ func cmdAlone(ts *testscript.TestScript, neg bool, args []string) {
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Since(begun) > 3*patience {
 			ts.Fatalf("alone: %v", err)
 		}
-		time.Sleep(50 * time.Millisecond) // between looks at a lock of another process
+		time.Sleep(pause(begun))
 	}
 }
 
