@@ -21,6 +21,7 @@ const (
 	exitBadConnection = 2
 	exitBadInput      = 3
 	exitBadFeature    = 4
+	exitInterrupted   = 5
 	exitBadArgs       = 128
 )
 
@@ -73,7 +74,7 @@ func newRoot(s *session) *cobra.Command {
 	root.SetUsageTemplate(usageTemplate)
 	complete(root, "write-out", string(print.Simple), string(print.Fields), string(print.JSON), string(print.Protobuf), string(print.Table))
 	root.AddCommand(putCommand(s), getCommand(s), delCommand(s), txnCommand(s), compactionCommand(s), leaseCommand(s),
-		memberCommand(s), moveLeaderCommand(s), endpointCommand(s), defragCommand(s), versionCommand(s), optionsCommand(root))
+		watchCommand(s), lockCommand(s), electCommand(s), memberCommand(s), moveLeaderCommand(s), endpointCommand(s), defragCommand(s), versionCommand(s), optionsCommand(root))
 	return root
 }
 

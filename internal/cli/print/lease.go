@@ -20,8 +20,12 @@ func (p *Printer) LeaseGrant(r *clientv3.LeaseGrantResponse) error {
 	})
 }
 
-// LeaseRevoke writes the answer to a revocation.
+// LeaseRevoke writes the answer to a revocation, of which even the header is not
+// for protobuf.
 func (p *Printer) LeaseRevoke(lease clientv3.LeaseID, r *clientv3.LeaseRevokeResponse) error {
+	if p.format == Protobuf {
+		return formatError(fmt.Sprintf("marshal unsupported for type clientv3.LeaseRevokeResponse (%v)", r.Header))
+	}
 	return p.write(answer{
 		simple: func(l *lines) { l.printf("lease %016x revoked\n", lease) },
 		fields: func(l *lines) { l.header(r.Header) },

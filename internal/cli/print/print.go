@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/tw"
@@ -39,8 +40,10 @@ func (e formatError) Error() string { return string(e) }
 
 func (e formatError) Is(target error) bool { return target == ErrFormat }
 
-// Printer writes answers in one format.
+// Printer writes answers in one format, each in one piece even when several are
+// written at the same time.
 type Printer struct {
+	writing         sync.Mutex
 	out, complaints io.Writer
 	format          Format
 	hex             bool
@@ -63,6 +66,7 @@ func (p *Printer) Format() Format { return p.format }
 
 // answer is how one answer looks in each format; what is nil does not exist.
 type answer struct {
+	before         string // what stands before it, in every format
 	simple, fields func(*lines)
 	json           any
 	protobuf       proto.Message
@@ -77,7 +81,7 @@ type grid struct {
 
 // write puts the answer out in the printer's format.
 func (p *Printer) write(a answer) error {
-	l := lines{hex: p.hex}
+	l := lines{hex: p.hex, buf: []byte(a.before)}
 	switch {
 	case p.format == Simple && a.simple != nil:
 		a.simple(&l)
@@ -88,13 +92,13 @@ func (p *Printer) write(a answer) error {
 		if err != nil {
 			return err
 		}
-		l.buf = append(data, '\n')
+		l.buf = append(append(l.buf, data...), '\n')
 	case p.format == Protobuf && a.protobuf != nil:
 		data, err := proto.Marshal(a.protobuf)
 		if err != nil {
 			return err
 		}
-		l.buf = data
+		l.buf = append(l.buf, data...)
 	case p.format == Table && a.table != nil:
 		if err := l.grid(a.table); err != nil {
 			return err
@@ -102,6 +106,8 @@ func (p *Printer) write(a answer) error {
 	default:
 		return formatError(fmt.Sprintf("%s not supported as output format", p.format))
 	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
 	if _, err := p.out.Write(l.buf); err != nil {
 		return err
 	}

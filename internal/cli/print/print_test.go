@@ -54,6 +54,14 @@ var answers = map[string]func(*Printer) error{
 		}})
 	},
 	"txn-failure": func(p *Printer) error { return p.Txn(&clientv3.TxnResponse{Header: header()}) },
+	"watch": func(p *Printer) error {
+		return p.Watch(&clientv3.WatchResponse{Header: header(), Events: []*clientv3.Event{
+			{Type: clientv3.EventTypePut, Kv: greeting(), PrevKv: &mvccpb.KeyValue{Key: []byte("greeting"), Value: []byte("Hi"), CreateRevision: 2, ModRevision: 5, Version: 2}},
+			{Type: clientv3.EventTypeDelete, Kv: &mvccpb.KeyValue{Key: []byte("gone"), ModRevision: 7}},
+		}})
+	},
+	"watch-bookmark":  func(p *Printer) error { return p.Watch(&clientv3.WatchResponse{Header: header()}) },
+	"watch-compacted": func(p *Printer) error { return p.Watch(&clientv3.WatchResponse{Canceled: true, CompactRevision: 6}) },
 	"lease-grant": func(p *Printer) error {
 		return p.LeaseGrant(&clientv3.LeaseGrantResponse{ResponseHeader: header(), ID: 0x694d77aa9e38260f, TTL: 500})
 	},
