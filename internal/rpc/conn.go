@@ -28,8 +28,10 @@ const (
 	// mostExtra bounds what messages larger than a window may be sent beyond it.
 	mostExtra = 32 << 20
 	// mostParked bounds the answers to hot calls that wait for a window; the results of
-	// further ones stay results. One that is larger is let through alone.
+	// further ones stay results. One that is larger is let through alone. connShare is
+	// the bound when the server's budget is spent.
 	mostParked = 4 << 20
+	connShare  = 256 << 10
 )
 
 // conn is one HTTP/2 connection: a reader that never waits for a call, a writer
@@ -63,7 +65,8 @@ type conn struct {
 	lastDone *Call
 	active   streamQueue // streams that may have something to send
 	starved  streamQueue // those that wait for the connection's window
-	parked   int         // bytes of answers to hot calls that wait for a window
+	patient  streamQueue // and those whose answers go on when less is parked
+	parked   int         // bytes of answers to hot calls that were made and not sent
 	held     *Call       // hot calls done while too much was parked, in order
 	lastHeld *Call
 	asleep   bool // the writer waits for wake
@@ -153,7 +156,7 @@ func (c *conn) teardown() {
 	for _, s := range c.streams {
 		c.remove(s)
 	}
-	c.active, c.starved, c.waiting = streamQueue{}, streamQueue{}, nil
+	c.active, c.starved, c.patient, c.waiting = streamQueue{}, streamQueue{}, streamQueue{}, nil
 	c.wakeWriter()
 	c.room.Broadcast()
 	c.mu.Unlock()
@@ -296,8 +299,12 @@ func (c *conn) expire(now int64) (next int64) {
 			c.earliest = min(c.earliest, at)
 			continue
 		}
-		s.dropOutput(c)
 		s.stop = true
+		if s.call != nil && s.call.long.begun && !s.call.long.messages { // half a message cannot be ended
+			c.reset(s, http2.ErrCodeCancel)
+			continue
+		}
+		s.dropOutput(c)
 		c.end(s, &ending{status: errExpired})
 	}
 	return c.earliest

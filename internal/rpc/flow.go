@@ -60,12 +60,20 @@ func (c *conn) taken(s *stream, bytes int) {
 	c.grant(s)
 }
 
-// unpark says that parked bytes were sent or dropped; held results go on. c.mu is held.
-func (c *conn) unpark(bytes int) {
+// unpark says that parked bytes of a stream were sent or dropped; what waits for
+// that goes on. c.mu is held.
+func (c *conn) unpark(s *stream, bytes int) {
+	bytes = min(bytes, s.out.parked)
 	if bytes == 0 {
 		return
 	}
+	s.out.parked -= bytes
 	c.parked -= bytes
+	c.server.budget.give(bytes)
+	for c.parked < mostParked && c.patient.len() > 0 {
+		c.active.push(c.patient.pop())
+		c.wakeWriter()
+	}
 	if c.held != nil && c.parked < mostParked {
 		c.lastHeld.next = c.done
 		if c.done == nil {

@@ -17,6 +17,9 @@ type Limits struct {
 	MaxConcurrentStreams uint32
 	// PingMinimum, PingInterval and PingTimeout are grpc-keepalive-*.
 	PingMinimum, PingInterval, PingTimeout time.Duration
+	// AnswerBytes bounds the answers in flight, made and not sent yet, of all
+	// connections together (default 32 MB). grpc-go's server does not know it.
+	AnswerBytes int
 	// GRPCGo has New make grpc-go's server instead of ours.
 	GRPCGo bool
 }

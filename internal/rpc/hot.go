@@ -29,8 +29,9 @@ type Hot interface {
 	// point read from memory at most. An error (also result.Err, if that is to be
 	// told) ends the call with status.FromError of it; what was appended is dropped.
 	//
-	// Returning ErrElsewhere, with dst as it was, asks to be called again from a
-	// bounded pool, where call.Elsewhere is true and Answer may take its time.
+	// Returning ErrElsewhere, with dst as it was, leaves the call to a bounded pool: to
+	// the Source of a LongHot, else to Answer once more, where call.Elsewhere is true
+	// and it may take its time.
 	Answer(dst []byte, call *Call, result host.Result) ([]byte, error)
 }
 
@@ -57,10 +58,12 @@ type Call struct {
 	err    error
 	next   *Call // in a queue of the connection
 
-	// reply is what Answer made in the pool, if replied.
+	// reply is what Answer made in the pool, if replied; long is made by a Source.
 	reply   []byte
 	replied bool
-	// inFlight: begun, and its result was not taken yet. Guarded by conn.mu.
+	long    longReply
+	// inFlight: begun, and its result was not taken yet, or with the pool. Guarded by
+	// conn.mu.
 	inFlight bool
 }
 
@@ -69,6 +72,10 @@ type HotRegistrar interface {
 	// RegisterHot serves the method "/package.Service/Method" by h, in place of what
 	// its service's description says. It is called before Serve.
 	RegisterHot(fullMethod string, h Hot)
+	// RegisterHotStream is RegisterHot for a method whose client sends one message and
+	// gets many: all replies are left to h's Source. Calls with metadata of the key
+	// except are served by what the description says.
+	RegisterHotStream(fullMethod string, h LongHot, except string)
 }
 
 // mostKept bounds the buffers that a call which is not in use keeps.
@@ -86,6 +93,7 @@ func (m *method) newCall(c *conn) *Call {
 
 // free gives a call back that is out of the table and has ended. conn.mu is held.
 func (c *Call) free() {
+	c.long.close(&c.conn.server.budget)
 	if c.out.listed || c.waits {
 		return // still in a queue, and so not to be used again
 	}

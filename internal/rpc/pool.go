@@ -3,7 +3,8 @@ package rpc
 import "sync"
 
 // pool answers hot calls that need more than memory: a few goroutines, and of the
-// connections that wait each gets its turn, one call at a time (rule 32).
+// connections that wait each gets its turn, one call at a time; of a long answer one
+// slice (rule 32).
 type pool struct {
 	mu      sync.Mutex
 	most    int // goroutines
@@ -43,15 +44,16 @@ func (p *pool) work() {
 		call := c.pool.calls[0]
 		c.pool.calls = c.pool.calls[1:]
 		p.mu.Unlock()
-		call.replied = true
-		reply, err := call.stream.method.hot.Answer(call.reply[:0], call, call.result)
-		if err != nil {
-			call.err, call.replied = err, false
+		again := false
+		if long := call.stream.method.long; long != nil {
+			again = c.work(call, long)
 		} else {
-			call.reply = reply
+			c.reply(call)
 		}
-		c.ended(call)
 		p.mu.Lock()
+		if again {
+			c.pool.calls = append(c.pool.calls, call)
+		}
 		if c.pool.busy = len(c.pool.calls) > 0; c.pool.busy {
 			p.ready = append(p.ready, c)
 		} else {
@@ -59,4 +61,16 @@ func (p *pool) work() {
 		}
 	}
 	p.workers--
+}
+
+// reply has a call answered that is not one of a LongHot.
+func (c *conn) reply(call *Call) {
+	call.replied = true
+	reply, err := call.stream.method.hot.Answer(call.reply[:0], call, call.result)
+	if err != nil {
+		call.err, call.replied = err, false
+	} else {
+		call.reply = reply
+	}
+	c.ended(call)
 }

@@ -40,6 +40,7 @@ type Server struct {
 	epoch  time.Time // of the clock that deadlines and keepalive are kept by
 	clock  clock
 	pool   pool
+	budget budget
 
 	// Fixed once Serve was called.
 	methods  map[string]*method
@@ -56,10 +57,28 @@ type Server struct {
 
 // method is one method: served hot, or by what its description says, or both.
 type method struct {
-	name  string
-	hot   Hot
-	calls sync.Pool // *Call
-	cold  *coldMethod
+	name string
+	hot  Hot
+	// long is hot, if its replies may be long.
+	long LongHot
+	// streams: all replies are left to the pool, as messages. A call that sends the
+	// metadata notHot is served by the description.
+	streams bool
+	notHot  string
+	calls   sync.Pool // *Call
+	cold    *coldMethod
+}
+
+// servedHot says whether a call is served without a goroutine.
+func (m *method) servedHot(h *headerSet) bool {
+	if m.hot == nil || m.cold != nil && h.encoding != "" && h.encoding != "identity" {
+		return false
+	}
+	if m.notHot == "" {
+		return true
+	}
+	_, not := h.value(m.notHot)
+	return !not
 }
 
 // coldMethod is a method as a service's description has it.
@@ -112,6 +131,7 @@ func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.Str
 	}
 	s.changed.L = &s.mu
 	s.pool.most = max(2, runtime.GOMAXPROCS(0))
+	s.budget.init(limits.AnswerBytes)
 	s.clock.init(s.now, s.look)
 	return s
 }
@@ -146,7 +166,16 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 // RegisterHot serves a method by h; see HotRegistrar.
 func (s *Server) RegisterHot(fullMethod string, h Hot) {
-	s.entry(fullMethod).hot = h
+	m := s.entry(fullMethod)
+	m.hot = h
+	m.long, _ = h.(LongHot)
+}
+
+// RegisterHotStream serves a method with many replies by h; see HotRegistrar.
+func (s *Server) RegisterHotStream(fullMethod string, h LongHot, except string) {
+	s.RegisterHot(fullMethod, h)
+	m := s.entry(fullMethod)
+	m.streams, m.notHot = true, except
 }
 
 func (s *Server) entry(name string) *method {

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -63,7 +62,7 @@ type outbound struct {
 	pieces      []piece
 	first       int // pieces before it are sent
 	bytes       int
-	parked      int // part of conn.parked
+	parked      int // of bytes: made for a hot call; part of conn.parked
 	ending      *ending
 	needsWindow bool // waits for the stream's window
 }
@@ -71,7 +70,7 @@ type outbound struct {
 // piece is a part of a message. Its owner is freed once it is sent.
 type piece struct {
 	bytes []byte
-	owner mem.Buffer
+	owner interface{ Free() }
 }
 
 // ending is how a call ends.
@@ -85,7 +84,7 @@ type ending struct {
 func (c *conn) openStream(id uint32, h *headerSet, shared, ended bool) {
 	m := h.method
 	var s *stream
-	if m != nil && m.hot != nil && h.refused == nil && (m.cold == nil || h.encoding == "" || h.encoding == "identity") {
+	if m != nil && h.refused == nil && m.servedHot(h) {
 		call := m.newCall(c)
 		s = &call.stream
 		s.call = call
@@ -276,8 +275,8 @@ func (s *stream) dropOutput(c *conn) {
 	for _, p := range s.out.pieces[s.out.first:] {
 		p.free()
 	}
-	c.unpark(s.out.parked)
-	s.out.pieces, s.out.first, s.out.bytes, s.out.parked = nil, 0, 0, 0
+	c.unpark(s, s.out.parked)
+	s.out.pieces, s.out.first, s.out.bytes = nil, 0, 0
 }
 
 func (p *piece) free() {

@@ -113,14 +113,21 @@ func (c *conn) answer(buf []byte, call *Call) []byte {
 		c.mu.Unlock()
 		return buf
 	}
-	if c.parked >= mostParked && call.sendWindow < firstWindow && call.err == nil {
-		c.hold(call)
-		c.mu.Unlock()
-		return buf
+	elsewhere := call.stream.method.streams
+	if call.err == nil && c.mustHold(call) {
+		if elsewhere = call.stream.method.long != nil; !elsewhere {
+			c.hold(call)
+			c.mu.Unlock()
+			return buf
+		}
 	}
 	c.mu.Unlock()
-	if call.err != nil {
+	switch {
+	case call.err != nil:
 		c.refuse(call, call.err)
+		return buf
+	case elsewhere: // where answers are made as the client takes them
+		c.server.pool.add(c, call)
 		return buf
 	}
 	start, saved := len(buf), c.enc
@@ -166,6 +173,16 @@ func (c *conn) answerable(call *Call) bool {
 		return false
 	}
 	return true
+}
+
+// mustHold says whether an answer would be too much: the client does not take what was
+// made before, and that is all that one connection may have or all that there is.
+// c.mu is held.
+func (c *conn) mustHold(call *Call) bool {
+	if call.sendWindow >= firstWindow && c.window > 0 {
+		return false
+	}
+	return c.parked >= mostParked || c.parked >= connShare && c.server.budget.spent()
 }
 
 // hold keeps a result until less is parked. c.mu is held.
@@ -235,8 +252,9 @@ func (c *conn) finishAnswer(buf []byte, start, at int, saved encoder, call *Call
 		s.out.pieces = append(s.out.pieces, piece{bytes: append(head, message...)})
 	}
 	s.out.bytes += n
-	s.out.parked = n
+	s.out.parked += n
 	c.parked += n
+	c.server.budget.force(n)
 	c.end(s, &ending{status: statusOK})
 	return buf[:at]
 }
@@ -286,11 +304,15 @@ func (c *conn) flushStream(buf []byte, s *stream) []byte {
 		if s.cold != nil {
 			s.cold.sent()
 		}
-		if o.bytes > 0 {
-			o.listed = true
-			c.active.push(s)
-			return buf
-		}
+		c.unpark(s, int(n))
+	}
+	if s.call != nil && s.call.long.wants(s) {
+		c.more(s.call)
+	}
+	if o.bytes > 0 {
+		o.listed = true
+		c.active.push(s)
+		return buf
 	}
 	if o.ending != nil {
 		buf = c.appendEnding(buf, s)

@@ -132,6 +132,17 @@ func (v *View) Page(r *command.RangeRequest, rev id.Revision, most mvcc.PageLimi
 	return v.kv.Page(r, rev, most)
 }
 
+// AppendSlice and MeasureSlice go on with an answer that is made in slices at a
+// revision (mvcc.View.AppendSlice). Errors: as of Page.
+func (v *View) AppendSlice(dst []byte, r *command.RangeRequest, rev id.Revision, at *mvcc.Place, most mvcc.PageLimits) ([]byte, error) {
+	return v.kv.AppendSlice(dst, r, rev, at, most)
+}
+
+// MeasureSlice is AppendSlice without the bytes.
+func (v *View) MeasureSlice(r *command.RangeRequest, rev id.Revision, at *mvcc.Place) error {
+	return v.kv.MeasureSlice(r, rev, at)
+}
+
 // HashKV is mvcc.View.HashKV, begun anew on a newer view when a compaction or a
 // snapshot overtakes it. It reads all keys. Errors: command.ErrFutureRevision,
 // command.ErrCompacted, engine.ErrIterators, *mvcc.DamageError, what goOn returns.

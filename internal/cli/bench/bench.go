@@ -35,7 +35,7 @@ func Command(out, errs io.Writer) *cobra.Command {
 	for _, w := range workloads {
 		root.AddCommand(workloadCommand(w, out, errs))
 	}
-	root.AddCommand(fillCommand(errs), compactingCommand(out, errs), restartCommand(out, errs),
+	root.AddCommand(fillCommand(errs), compactingCommand(out, errs), listsCommand(out, errs), restartCommand(out, errs),
 		watchCommand(out, errs), behindCommand(out, errs), endingCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
 	return root
 }

@@ -161,18 +161,46 @@ func (s *scan) countable() bool {
 	return ok
 }
 
-// appendItem appends a pair whose row has been decoded before.
+// appendItem appends a pair whose row has been decoded before, as the generated code
+// marshals it: the lease, which a row has before the value, comes behind it.
 func appendItem(dst, key, row []byte, keysOnly bool) []byte {
+	metaEnd, end := 2+int(row[1]), len(row)
+	if keysOnly {
+		end = metaEnd
+	}
+	dst = append(dst, tagPairs)
+	dst = binary.AppendUvarint(dst, uint64(1+sizeUvarint(uint64(len(key)))+len(key)+end-2))
+	dst = binary.AppendUvarint(append(dst, tagKey), uint64(len(key)))
+	dst = append(dst, key...)
+	lease := leaseAt(row[:metaEnd])
+	if lease == metaEnd || end == metaEnd {
+		return append(dst, row[2:end]...)
+	}
+	dst = append(dst, row[2:lease]...)
+	dst = append(dst, row[metaEnd:end]...)
+	return append(dst, row[lease:metaEnd]...)
+}
+
+// leaseAt finds where the lease is in the front part of a row, whose last field it
+// is; where the part ends if there is none.
+func leaseAt(meta []byte) int {
+	at := 2
+	for at < len(meta) && meta[at] != tagLease {
+		for at++; at < len(meta) && meta[at] >= 0x80; at++ {
+		}
+		at++
+	}
+	return min(at, len(meta))
+}
+
+// itemSize is what appendItem appends.
+func itemSize(key, row []byte, keysOnly bool) int {
 	end := len(row)
 	if keysOnly {
 		end = 2 + int(row[1])
 	}
-	tail := row[2:end]
-	dst = append(dst, tagPairs)
-	dst = binary.AppendUvarint(dst, uint64(1+sizeUvarint(uint64(len(key)))+len(key)+len(tail)))
-	dst = binary.AppendUvarint(append(dst, tagKey), uint64(len(key)))
-	dst = append(dst, key...)
-	return append(dst, tail...)
+	size := 1 + sizeUvarint(uint64(len(key))) + len(key) + end - 2
+	return 1 + sizeUvarint(uint64(size)) + size
 }
 
 func sizeUvarint(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }

@@ -10,12 +10,12 @@ type Page struct {
 	KVs []command.KeyValue
 	// Next is the key that the next page begins with; nil when the range has ended.
 	Next []byte
-	// Bytes of keys and values in KVs.
+	// Bytes is what KVs weigh: keys, values and something for each.
 	Bytes int
 }
 
-// PageLimits end a page, whichever is met first. A page has at least one key if
-// the range has. Zero is no limit.
+// PageLimits end a page, whichever is met first; one with a limit also ends after a
+// megabyte of rows. A page has at least one key if the range has. Zero is no limit.
 type PageLimits struct {
 	Keys  int64
 	Bytes int
@@ -34,20 +34,21 @@ func (v *View) Page(r *command.RangeRequest, rev id.Revision, most PageLimits) (
 	defer s.close()
 	var page Page
 	var copies arena
+	walk := 0
 	for {
 		key, ver, err := s.next()
 		if err != nil || ver == nil {
 			return page, err
 		}
-		full := most.Keys > 0 && int64(len(page.KVs)) >= most.Keys || most.Bytes > 0 && page.Bytes >= most.Bytes
-		if full && len(page.KVs) > 0 {
+		if (PageLimits{int64(len(page.KVs)), page.Bytes}).met(most) || walk >= walkBytes && len(page.KVs) > 0 && most != (PageLimits{}) {
 			page.Next = append([]byte{}, key...)
 			return page, nil
 		}
+		walk += len(key) + len(ver.value) + pairBytes
 		if r.KeysOnly {
 			ver.value = nil
 		}
-		page.Bytes += len(key) + len(ver.value)
+		page.Bytes += pairWeight(r, key, ver)
 		page.KVs = append(page.KVs, answer(key, ver, copies.copy))
 	}
 }

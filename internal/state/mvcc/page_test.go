@@ -32,7 +32,7 @@ func TestPagesAreTheRange(t *testing.T) {
 		plain := &command.RangeRequest{Key: r.Key, End: r.End, Revision: r.Revision, KeysOnly: r.KeysOnly}
 		want, refused := v.Range(plain)
 		got := &command.RangeResponse{Revision: v.Revision}
-		most := mvcc.PageLimits{Keys: g.Rand.Int64N(6), Bytes: int(g.Rand.Int64N(40))}
+		most := mvcc.PageLimits{Keys: g.Rand.Int64N(6), Bytes: int(g.Rand.Int64N(200))}
 		for next := *plain; ; pages++ {
 			page, err := v.Page(&next, r.Revision, most)
 			if !errors.Is(err, refused) {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
@@ -34,6 +35,32 @@ func TestRowsAreTheWireFormOfAnswers(t *testing.T) {
 		}
 		if _, err := decodeVersion(row, v.mod-1, v.sub); err == nil {
 			t.Error("a row under another revision's key was taken")
+		}
+	}
+}
+
+// An appended pair is what the generated code makes of it, byte for byte, though a row
+// has its lease before its value.
+func TestAppendedPairsAreMarshalledOnes(t *testing.T) {
+	for _, lease := range []id.Lease{0, 7, 300, 1 << 61, -5} {
+		for _, value := range [][]byte{nil, []byte("v"), bytes.Repeat([]byte{tagLease}, 300)} {
+			for _, keysOnly := range []bool{false, true} {
+				v := version{create: tagLease, mod: 1 << 40, number: tagLease<<7 + 1, lease: lease, value: value}
+				key := bytes.Repeat([]byte("k"), 1+len(value))
+				pair := &mvccpb.KeyValue{Key: key, CreateRevision: int64(v.create), ModRevision: int64(v.mod), Version: v.number, Lease: int64(lease)}
+				if !keysOnly {
+					pair.Value = value
+				}
+				want, err := proto.Marshal(&pb.RangeResponse{Kvs: []*mvccpb.KeyValue{pair}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				row := appendVersion(nil, &v)
+				got := appendItem(nil, key, row, keysOnly)
+				if !bytes.Equal(got, want) || itemSize(key, row, keysOnly) != len(want) {
+					t.Errorf("%+v, keys only %v: %d bytes\n%x, want\n%x", v, keysOnly, itemSize(key, row, keysOnly), got, want)
+				}
+			}
 		}
 	}
 }
