@@ -78,11 +78,18 @@ func TestElectionsAtBothDoors(t *testing.T) {
 		if string(is.Kv.Key) != key || string(is.Kv.Value) != "a" || is.Kv.CreateRevision != won.Leader.Rev || is.Kv.Lease != lease || is.Header.Revision != won.Header.Revision {
 			t.Errorf("who leads: %v", is)
 		}
+		told := observe(t, conn, name)
+		if got := told.next(t); got != key+"=a" {
+			t.Errorf("told: %s", got)
+		}
 		if again := must(campaign(ctx, conn, name, lease, "a")); again.Header.Revision != won.Header.Revision || again.Leader.Rev != won.Leader.Rev {
 			t.Errorf("elected again: %v", again)
 		}
 		if again := must(campaign(ctx, conn, name, lease, "b")); again.Leader.Rev != won.Leader.Rev {
 			t.Errorf("elected again with another value: %v", again)
+		}
+		if got := told.next(t); got != key+"=b" {
+			t.Errorf("told: %s", got)
 		}
 		if kv := must(leads(ctx, conn, name)).Kv; string(kv.Value) != "b" || kv.Version != 2 {
 			t.Errorf("its value: %v", kv)

@@ -327,15 +327,19 @@ func (p *resumption) judge(end int64) {
 			p.t.Errorf("%s saw %d keys, there are %d", w.name, len(w.keys), inRange)
 		}
 	}
-	p.compare(scribe.kept)
+	late, wrong := compare(scribe.kept, p.writers)
+	for _, what := range wrong {
+		p.t.Error(what)
+	}
+	p.t.Logf("%d changes seen, of which %d were not acknowledged", len(scribe.kept), late)
 }
 
 // compare holds what was seen against what the writers were told: all that was
-// acknowledged is there, and nothing but that, and what nobody knows.
-func (p *resumption) compare(seen []change) {
+// acknowledged is there, and nothing but that, and what nobody knows, late.
+func compare(seen []change, writers []*resumeWriter) (late int, wrong []string) {
 	told := map[change]bool{}
 	unknown := map[string]int{}
-	for _, w := range p.writers {
+	for _, w := range writers {
 		for _, c := range w.told {
 			told[c] = true
 		}
@@ -343,7 +347,6 @@ func (p *resumption) compare(seen []change) {
 			unknown[what] += times
 		}
 	}
-	late := 0
 	for _, c := range seen {
 		what := c.value
 		if c.deleted {
@@ -357,13 +360,13 @@ func (p *resumption) compare(seen []change) {
 			unknown[what]--
 			late++
 		default:
-			p.t.Errorf("seen, and nobody wrote it: %+v", c)
+			wrong = append(wrong, fmt.Sprintf("seen, and nobody wrote it: %+v", c))
 		}
 	}
 	for c := range told {
-		p.t.Errorf("acknowledged and never seen: %+v", c)
+		wrong = append(wrong, fmt.Sprintf("acknowledged and never seen: %+v", c))
 	}
-	p.t.Logf("%d changes seen, of which %d were not acknowledged", len(seen), late)
+	return late, wrong
 }
 
 // Members are killed and started again under writes, one, two, or all, while 200
@@ -414,4 +417,50 @@ func TestWatchersResumeWhereTheyWere(t *testing.T) {
 		p.judge(end)
 	}
 	t.Logf("%d rounds in %v: %d writes, %d events seen by %d watchers, %d begun anew by hand", rounds, took.Round(time.Second), p.acks.Load(), events, len(p.watchers), begins)
+}
+
+// The judges of the program see what they are there for.
+func TestWhatIsLostDoubledOrOutOfOrderIsSeen(t *testing.T) {
+	put := func(key string, revision, version int64) *clientv3.Event {
+		return &clientv3.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision, Version: version}}
+	}
+	gone := func(key string, revision int64) *clientv3.Event {
+		return &clientv3.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision}}
+	}
+	was := func(e *clientv3.Event, revision, version int64) *clientv3.Event {
+		e.PrevKv = &mvccpb.KeyValue{Key: e.Kv.Key, ModRevision: revision, Version: version}
+		return e
+	}
+	for what, events := range map[string][]*clientv3.Event{
+		"":             {put("a", 2, 1), put("b", 2, 1), was(put("a", 4, 2), 2, 1), gone("a", 5), put("a", 7, 1)},
+		"a lost put":   {put("a", 2, 1), put("a", 4, 3)},
+		"a lost end":   {put("a", 2, 1), put("b", 3, 1), put("a", 4, 1)},
+		"doubled":      {put("a", 2, 1), put("a", 2, 1)},
+		"out of order": {put("a", 2, 1), put("b", 4, 1), put("a", 3, 2)},
+		"gone twice":   {put("a", 2, 1), gone("a", 3), gone("a", 4)},
+		"another past": {put("a", 2, 1), was(put("a", 4, 2), 3, 1)},
+	} {
+		w := &resumeWatcher{keys: map[string]*life{}}
+		var err error
+		for _, e := range events {
+			if err == nil {
+				err = w.take(e)
+			}
+		}
+		if (err != nil) != (what != "") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	writers := []*resumeWriter{{told: []change{{"a", "1", 2, false}, {"a", "", 5, true}}, unknown: map[string]int{"2": 1}}}
+	seen := []change{{"a", "1", 2, false}, {"a", "2", 3, false}, {"a", "", 5, true}}
+	if late, wrong := compare(seen, writers); late != 1 || len(wrong) != 0 {
+		t.Errorf("what is right: %d late, %q", late, wrong)
+	}
+	for what, seen := range map[string][]change{
+		"lost": seen[:2], "twice late": append(seen[:3:3], change{"a", "2", 7, false}), "at another revision": append(seen[:2:2], change{"a", "", 6, true}),
+	} {
+		if _, wrong := compare(seen, writers); len(wrong) == 0 {
+			t.Errorf("%s: nothing is wrong", what)
+		}
+	}
 }
