@@ -63,6 +63,8 @@ type Server struct {
 	peers  *peer.Transport
 	// peerTLS is how https peers are connected to; nil if there are none.
 	peerTLS *tls.Config
+	// auth is how callers are known.
+	auth server.AuthOptions
 	// peered says that there are others to be repaired from.
 	peered bool
 	// serving says that damage to the store is found by somebody who reads it.
@@ -106,6 +108,9 @@ func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (
 		return nil, err
 	}
 	if err := s.secure(); err != nil {
+		return nil, err
+	}
+	if s.auth, err = s.authOptions(); err != nil {
 		return nil, err
 	}
 	if err := s.open(); err != nil {
@@ -228,6 +233,7 @@ func (s *Server) run() {
 		ProgressInterval: s.cfg.WatchProgressInterval,
 		Timeout:          5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes:  int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
+		Auth:  s.auth,
 		Peers: connections{s}, StrictReconfig: s.cfg.StrictReconfigCheck, MaxLearners: s.cfg.MaxLearners,
 		Rand: s.world.Rand, MinLeaseTTL: minLeaseTTL(&s.cfg), LeaseGrace: s.cfg.ElectionTimeout, LeaseCheckpoint: leaseCheckpoint(&s.cfg),
 	})

@@ -104,7 +104,7 @@ func (s *Server) serve() {
 		PingInterval:         s.cfg.GRPCKeepAliveInterval,
 		PingTimeout:          s.cfg.GRPCKeepAliveTimeout,
 		GRPCGo:               os.Getenv(otherServer) == "grpc-go",
-	}, v3.CheckUnary(s.member), v3.CheckStream(s.member, s.cfg.ElectionTimeout))
+	}, v3.PermitUnary(s.member), v3.PermitStream(s.member, s.cfg.ElectionTimeout))
 	v3.Register(s.grpc, s.member)
 	web := http.NewServeMux()
 	ops.Register(web, operator{s})

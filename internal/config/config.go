@@ -88,6 +88,13 @@ type Config struct {
 	// GRPCKeepAliveTimeout is how long a ping may stay unanswered.
 	GRPCKeepAliveTimeout time.Duration
 
+	// AuthToken is the kind of tokens: "simple", or "jwt" and its options.
+	AuthToken string
+	// AuthTokenTTL is how long a simple token lives after its last use, in seconds.
+	AuthTokenTTL uint
+	// BcryptCost is the cost of password hashes, 4 to 31; others stand for 10.
+	BcryptCost uint
+
 	// Gates are the features that are switched on or off by name.
 	Gates Gates
 

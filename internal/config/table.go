@@ -228,9 +228,12 @@ var table = []option{
 	{"cors", "*", security, later, bind(parseOrigins, nil), "Origins that browsers may call from, separated by commas."},
 	{"host-whitelist", "*", security, later, anyText, "Host names that plain HTTP requests may ask for."},
 
-	{"auth-token", "simple", auth, later, anyText, "Kind of tokens: simple, or jwt with its options."},
-	{"bcrypt-cost", "10", auth, later, anyUint, "Cost of password hashes, 4 to 31."},
-	{"auth-token-ttl", "300", auth, later, anyUint, "Seconds that a simple token lives."},
+	{"auth-token", "simple", auth, ready, bind(parseText, func(c *Config) *string { return &c.AuthToken }),
+		"Kind of tokens: simple, or jwt with its options."},
+	{"bcrypt-cost", "10", auth, ready, bind(parseUint[uint], func(c *Config) *uint { return &c.BcryptCost }),
+		"Cost of password hashes, 4 to 31."},
+	{"auth-token-ttl", "300", auth, ready, bind(parseUint[uint], func(c *Config) *uint { return &c.AuthTokenTTL }),
+		"Seconds that a simple token lives."},
 
 	{"enable-pprof", "false", profiling, ready, bindBool(func(c *Config) *bool { return &c.EnablePprof }),
 		"Serve run-time profiles under /debug/pprof/."},

@@ -17,7 +17,7 @@ func (m *Member) Publish(call host.Call, facts command.MemberPublish) (published
 	if ok && known.Name == facts.Name && slices.Equal(known.ClientURLs, facts.ClientURLs) && known.Version == facts.Version {
 		return true
 	}
-	m.propose(call, nil, 0, &facts)
+	m.proposeOwn(call, &facts)
 	return false
 }
 
@@ -27,7 +27,7 @@ func (m *Member) Found(call host.Call, first *command.MemberGenesis) (founded bo
 	if len(m.Members()) > 0 {
 		return true
 	}
-	m.propose(call, nil, 0, first)
+	m.proposeOwn(call, first)
 	return false
 }
 

@@ -40,6 +40,7 @@ func (m *Member) Expire() (again env.Instant) {
 	m.leases.forwards.lookLeader(m)
 	m.leases.renewals.lookLeader(m)
 	m.followLeases()
+	m.tokens.follow(now)
 	d := m.leases.deadlines
 	d.mu.Lock()
 	more := d.turn(now, lookedAt)

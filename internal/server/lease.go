@@ -9,6 +9,8 @@ import (
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/state/auth"
 	"github.com/kvorum/kvorum/internal/state/command"
 )
 
@@ -40,31 +42,68 @@ type LeaseLeft struct{ Remaining, Granted int64 }
 // LeaseGrant makes a lease; one with ID 0 is given an ID that nobody has, and a TTL
 // below the least is raised to it. Results: *command.LeaseGrantResponse. Errors:
 // command.ErrLeaseTTLTooLarge, command.ErrLeaseExists, the host's.
-func (m *Member) LeaseGrant(call host.Call, req *command.LeaseGrant) {
+func (s Session) LeaseGrant(call host.Call, req *command.LeaseGrant) {
+	m := s.m
 	grant := command.LeaseGrant{ID: req.ID, TTL: max(req.TTL, m.opts.MinLeaseTTL, 1)}
 	for grant.ID == 0 {
 		grant.ID = id.Lease(m.opts.Rand.Uint64() >> 1)
 	}
-	m.propose(call, req.Validate(), 0, &grant)
+	s.propose(call, req.Validate(), 0, &grant)
 }
 
 // LeaseRevoke ends a lease and deletes its keys. Results: *command.LeaseRevokeResponse.
 // Errors: command.ErrLeaseNotFound, the host's.
-func (m *Member) LeaseRevoke(call host.Call, lease id.Lease) {
-	m.propose(call, nil, 0, &command.LeaseRevoke{ID: lease})
+func (s Session) LeaseRevoke(call host.Call, lease id.Lease) {
+	s.propose(call, nil, 0, &command.LeaseRevoke{ID: lease})
 }
 
 // Leases lists the leases that this member has applied: the leader those first that
-// end first, others by their numbers.
-func (m *Member) Leases() []id.Lease {
+// end first, others by their numbers. Errors: those of the judgement, which asks to
+// read all keys of all of them.
+func (s Session) Leases() (list []id.Lease, err error) {
+	err = s.read(func(c *auth.Check) error {
+		if err := c.AnyUser(); err != nil || c.Admin() == nil {
+			return err
+		}
+		for _, lease := range s.m.allLeases() {
+			if err := c.LeaseRead(lease); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(*state.View) error {
+		list = s.m.allLeases()
+		return nil
+	})
+	return list, err
+}
+
+func (m *Member) allLeases() []id.Lease {
 	m.followLeases()
 	return m.leases.deadlines.all()
 }
 
 // LeaseKeys lists the keys of a lease in byte order, as this member has them now.
-// Errors: engine.ErrIterators, *mvcc.DamageError.
-func (m *Member) LeaseKeys(lease id.Lease) ([][]byte, error) {
-	return m.opts.State.View().LeaseKeys(lease, math.MaxInt)
+// Errors: those of the judgement, engine.ErrIterators, *mvcc.DamageError.
+func (s Session) LeaseKeys(lease id.Lease) (list [][]byte, err error) {
+	err = s.read(func(c *auth.Check) error { return c.AnyUser() }, func(v *state.View) error {
+		if list, err = v.LeaseKeys(lease, math.MaxInt); err != nil {
+			return err
+		}
+		// What is told is judged, not what hangs on the lease by then.
+		check := v.Check(s.who)
+		check.Keys = func(id.Lease) ([][]byte, error) { return list, nil }
+		return check.LeaseRead(lease)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// MayRenew says whether the caller may renew a lease. Errors: those of the judgement.
+func (s Session) MayRenew(lease id.Lease) error {
+	return s.read(func(c *auth.Check) error { return c.LeaseWrite(lease) }, func(*state.View) error { return nil })
 }
 
 // leads says in which term this member leads; 0 if it does not. Group.Term and

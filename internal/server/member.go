@@ -11,6 +11,7 @@ import (
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/state/auth"
 	"github.com/kvorum/kvorum/internal/watch"
 )
 
@@ -45,22 +46,29 @@ type Options struct {
 	// LeaseCheckpoint is how often leases that last longer are checkpointed, so that
 	// a change of the leader does not give them all of their time again; 0 is never.
 	LeaseCheckpoint time.Duration
+	// Auth is how callers are known.
+	Auth AuthOptions
 	// ProgressInterval is the time between bookmarks for idle watches, at least 100 ms.
 	ProgressInterval time.Duration
 }
 
 // Member is what the doors hold: the services of one member on one group.
 type Member struct {
+	// Session is that of nobody: who forgets to say who calls has no rights.
+	Session
 	opts           Options
 	upgrade, raise duty
 	leases         leases
+	tokens         tokens
 	hub            *watch.Hub
 }
 
-// New makes the services of a member. It follows the leases of the state, which
-// nobody else may do.
+// New makes the services of a member. It follows the leases and the tokens of the
+// state, which nobody else may do.
 func New(opts Options) *Member {
 	m := &Member{opts: opts, hub: newHub(&opts)}
+	m.Session = m.As(auth.Caller{})
+	m.tokens.init(opts.State.FollowTokens(), opts.Auth.TokenTTL, opts.Clock.Now())
 	m.leases.deadlines = newDeadlines(opts.State.FollowLeases(), opts.LeaseGrace, opts.Clock.Now())
 	return m
 }

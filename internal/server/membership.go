@@ -55,8 +55,13 @@ const (
 // (rule 10), elsewhere by asking the leader. Results: those of member.Table.Judge,
 // command.ErrLearnerNotReady, ErrUnstarted, ErrUnhealthy; host.ErrNoLeader,
 // raft.ErrNotLeader, raft.ErrChangePending and raft.ErrTransferring, after which
-// nothing has happened and the caller may try again; the host's.
-func (m *Member) Change(call host.Call, c *command.MemberChange) {
+// nothing has happened and the caller may try again; those of the judgement, the host's.
+func (s Session) Change(call host.Call, c *command.MemberChange) {
+	s.permitted(call, s.admin, func() { s.m.change(call, c) })
+}
+
+// change makes a change that somebody may make.
+func (m *Member) change(call host.Call, c *command.MemberChange) {
 	leader := m.opts.Group.Leader()
 	switch leader {
 	case 0:
@@ -236,7 +241,7 @@ func quorum(voters int) int { return voters/2 + 1 }
 
 // Update gives a member other peer URLs. Results: command.ErrMemberNotFound,
 // command.ErrPeerURLExists, the host's.
-func (m *Member) Update(call host.Call, u *command.MemberUpdate) { m.propose(call, nil, 0, u) }
+func (s Session) Update(call host.Call, u *command.MemberUpdate) { s.propose(call, nil, 0, u) }
 
 // refusals are the ends of a change that have a number on the wire between
 // members: it is their place here, from 1. Only the end of the list may grow.

@@ -13,6 +13,7 @@ import (
 // if a compaction passes the revision meanwhile, the next piece is
 // command.ErrCompacted.
 type RangeStream struct {
+	to     Session
 	member *Member
 	req    command.RangeRequest // Key is where the next piece begins
 	// revision is what is read, now what the last piece's header says; both are 0
@@ -29,8 +30,8 @@ const firstPiece = 10
 
 // RangeStream begins the answer to a range; the barrier comes before, as for
 // Range. The order must be by key (command.RangeRequest.ValidateStream).
-func (m *Member) RangeStream(req *command.RangeRequest) *RangeStream {
-	s := &RangeStream{member: m, req: *req, left: -1, keys: firstPiece}
+func (as Session) RangeStream(req *command.RangeRequest) *RangeStream {
+	s := &RangeStream{to: as, member: as.m, req: *req, left: -1, keys: firstPiece}
 	if req.Limit > 0 {
 		s.left = req.Limit
 	}
@@ -41,7 +42,7 @@ func (m *Member) RangeStream(req *command.RangeRequest) *RangeStream {
 // and Count are set. Errors: as of Range.
 func (s *RangeStream) Next() (piece *command.RangeResponse, last bool, err error) {
 	if s.req.CountOnly {
-		piece, err := s.member.Range(&s.req)
+		piece, err := s.to.Range(&s.req)
 		return piece, true, err
 	}
 	page, err := s.page()
@@ -75,6 +76,9 @@ func (s *RangeStream) Next() (piece *command.RangeResponse, last bool, err error
 func (s *RangeStream) page() (mvcc.Page, error) {
 	for {
 		view := s.member.opts.State.View()
+		if err := s.to.mayRange(view, &s.req); err != nil {
+			return mvcc.Page{}, err
+		}
 		first, rev := s.revision == 0, s.revision
 		if first {
 			if rev = s.req.Revision; rev <= 0 {
@@ -83,6 +87,7 @@ func (s *RangeStream) page() (mvcc.Page, error) {
 		}
 		page, err := view.Page(&s.req, rev, s.most())
 		switch {
+		case s.member.opts.State.View().Auth() != view.Auth(): // judged by what is no more
 		case err == nil && first:
 			s.revision, s.now = rev, view.State().Revision
 			return page, nil
@@ -121,7 +126,7 @@ func (s *RangeStream) count() (int64, error) {
 	rest := s.req
 	rest.CountOnly, rest.Revision = true, s.revision
 	for {
-		got, err := s.member.Range(&rest)
+		got, err := s.to.Range(&rest)
 		if errors.Is(err, mvcc.ErrReplaced) {
 			continue
 		}

@@ -18,15 +18,29 @@ const fragmentOverhead = 512 << 10
 func newHub(opts *Options) *watch.Hub {
 	turn := make(chan struct{}, historyAtOnce)
 	hub := watch.New(watch.Options{
-		View: opts.State.KV, Tasks: opts.Tasks, FragmentBytes: opts.MaxRequestBytes + fragmentOverhead,
+		View: opts.State.KV, Rights: func() any { return opts.State.View().Auth() }, Tasks: opts.Tasks, FragmentBytes: opts.MaxRequestBytes + fragmentOverhead,
 		Slowly: func(read func()) {
 			turn <- struct{}{}
 			defer func() { <-turn }()
 			read()
 		},
 	})
-	opts.State.OnPublish(hub.Published)
+	rights := opts.State.View().Auth()
+	opts.State.OnPublish(func() { // in the applier's turn, and so by one at a time
+		hub.Published()
+		if now := opts.State.View().Auth(); now != rights {
+			rights = now
+			hub.RightsChanged()
+		}
+	})
 	return hub
+}
+
+// MayWatch judges a range that the caller wants to watch, as of now. Errors: those of
+// the judgement.
+func (s Session) MayWatch(key, end []byte) error {
+	check := s.m.opts.State.View().Check(s.who)
+	return check.Range(key, end)
 }
 
 // Watch opens a stream of watches on what this member applies. wake is called,

@@ -42,6 +42,9 @@ type Options struct {
 	Tasks env.Tasks
 	// Slowly runs a read of the history, a few at a time; nil runs it at once.
 	Slowly func(read func())
+	// Rights returns what permissions depend on, as it is published: watches are judged
+	// again when it is another one. nil: they are judged once.
+	Rights func() any
 	// FragmentBytes is the size from which on a response is split for those who asked
 	// for it.
 	FragmentBytes int

@@ -34,7 +34,7 @@ type Request struct {
 	Start    id.Revision
 	// Progress asks for a bookmark at every Tick without an event before it.
 	Progress, PrevKV, Fragment, NoPuts, NoDeletes bool
-	// Permit judges the range once; nil permits.
+	// Permit judges the range, now and whenever rights have changed; nil permits.
 	Permit func(key, end []byte) error
 }
 
@@ -43,7 +43,8 @@ type Response struct {
 	ID int64
 	// Revision is the header's; 0 for a watch that compaction has ended.
 	Revision id.Revision
-	// Created is the answer to a Request; with Refused it is also the end.
+	// Created is the answer to a Request; with Refused it is also the end. Canceled with
+	// Refused alone is the end of a watch that is not permitted any more.
 	Created, Canceled bool
 	Refused           error
 	// Compacted is set when compaction has ended the watch.
@@ -114,8 +115,13 @@ type Subscription struct {
 	// told is the last header of a response while it was behind.
 	told id.Revision
 	// quiet: it had no event since the last Tick.
-	quiet              bool
+	quiet bool
+	// permit judges the watch, as it did under rights.
+	permit func() error
+	rights any
+
 	progress, fragment bool
+
 	// ended: it gets no events any more; stuck: but keeps its ID, since compaction
 	// and not its client has ended it (a quirk of spec 3.1).
 	ended, stuck bool
@@ -155,6 +161,7 @@ func (s *Stream) Close() {
 // Create begins a watch; its answer comes from Next, before any of its events.
 func (s *Stream) Create(r *Request) {
 	h := s.hub
+	rights := h.rights() // before they are asked for
 	permitted := permit(r)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -171,7 +178,14 @@ func (s *Stream) Create(r *Request) {
 		s.reply(Response{ID: NoID, Revision: h.opts.View().Revision, Created: true, Canceled: true, Refused: err})
 		return
 	}
+	if r.Permit != nil {
+		key, end, ask := slices.Clone(r.Key), slices.Clone(r.End), r.Permit
+		sub.permit, sub.rights = func() error { return ask(key, end) }, rights
+	}
 	view := h.join(sub)
+	if sub.permit != nil && h.rights() != rights {
+		h.RightsChanged() // it may have come too late for the judgement of all
+	}
 	s.subs[sub.id] = sub
 	s.order = append(s.order, sub)
 	s.reply(Response{ID: sub.id, Revision: view.Revision, Created: true})
@@ -252,12 +266,17 @@ func (s *Stream) Cancel(watch int64) {
 	if sub == nil {
 		return
 	}
+	s.end(sub, nil)
+}
+
+// end ends a watch and tells the client. Both locks are held.
+func (s *Stream) end(sub *Subscription, refused error) {
 	sub.ended = true
-	h.leave(sub)
-	delete(s.subs, watch)
+	s.hub.leave(sub)
+	delete(s.subs, sub.id)
 	at := slices.Index(s.order, sub)
 	s.order = slices.Delete(s.order, at, at+1)
-	s.reply(Response{ID: watch, Revision: h.opts.View().Revision, Canceled: true})
+	s.reply(Response{ID: sub.id, Revision: s.hub.opts.View().Revision, Canceled: true, Refused: refused})
 }
 
 // Progress asks for one bookmark of the whole stream (spec 3.5). It is given once all
@@ -430,6 +449,10 @@ func (s *Stream) answer(done id.Revision) (r Response, ok bool) {
 func (s *Stream) take(sub *Subscription, got *run, failed error) (r Response, ok bool, err error) {
 	if errors.Is(failed, command.ErrCompacted) {
 		return s.lose(sub)
+	}
+	// After the read: what it has seen was published with rights no newer than these.
+	if s.hub.refuse(s, sub) {
+		return Response{}, false, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,6 +31,13 @@ func (c *cluster) MemberList(ctx context.Context, req *pb.MemberListRequest) (*p
 			return nil, toWire(err)
 		}
 	}
+	as, err := session(ctx, c.member)
+	if err == nil {
+		err = as.AnyUser()
+	}
+	if err != nil {
+		return nil, toWire(err)
+	}
 	return &pb.MemberListResponse{Header: header(c.member, 0), Members: c.members()}, nil
 }
 
@@ -86,7 +93,11 @@ func (c *cluster) MemberUpdate(ctx context.Context, req *pb.MemberUpdateRequest)
 		return nil, toWire(command.ErrBadMemberURLs)
 	}
 	update := command.MemberUpdate{Member: id.Member(req.GetID()), PeerURLs: urls.Strings()}
-	if _, err := awaitUntil(ctx, 0, func(call host.Call) { c.member.Update(call, &update) }); err != nil {
+	as, err := session(ctx, c.member)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	if _, err := awaitUntil(ctx, 0, func(call host.Call) { as.Update(call, &update) }); err != nil {
 		return nil, toWire(err)
 	}
 	return &pb.MemberUpdateResponse{Header: header(c.member, 0), Members: c.members()}, nil
@@ -119,8 +130,12 @@ const changeRetry = 20 * time.Millisecond
 // of one whose leader was lost nobody can say. Without a quorum it lasts until the
 // caller's deadline (spec 1.5).
 func (c *cluster) change(ctx context.Context, change *command.MemberChange) error {
+	as, err := session(ctx, c.member)
+	if err != nil {
+		return err
+	}
 	for {
-		_, err := awaitUntil(ctx, 0, func(call host.Call) { c.member.Change(call, change) })
+		_, err := awaitUntil(ctx, 0, func(call host.Call) { as.Change(call, change) })
 		switch {
 		case err == nil && change.Change == command.RemoveMember && change.Member == c.member.Header().Member:
 			return nil // nobody confirms a read of one that is a member no more

@@ -26,6 +26,11 @@ var (
 // Campaign answers once the caller leads. The revision of the leader's key fences: it
 // is greater than that of every leader before.
 func (s *election) Campaign(ctx context.Context, r *concurrencypb.CampaignRequest) (*concurrencypb.CampaignResponse, error) {
+	own, err := s.line.by(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s = &election{own}
 	p, err := s.line.enter(ctx, r.Name, id.Lease(r.Lease), r.Value)
 	if err != nil {
 		return nil, lineError(err)
@@ -49,6 +54,11 @@ func (s *election) Campaign(ctx context.Context, r *concurrencypb.CampaignReques
 
 // Proclaim gives the leader's key another value, and the lease that the request names.
 func (s *election) Proclaim(ctx context.Context, r *concurrencypb.ProclaimRequest) (*concurrencypb.ProclaimResponse, error) {
+	own, err := s.line.by(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s = &election{own}
 	if r.Leader == nil {
 		return nil, lineError(errNoLeaderKey)
 	}
@@ -81,7 +91,7 @@ func (s *election) proclaim(ctx context.Context, leader *concurrencypb.LeaderKey
 // asLeader does something if a leader's key is still the one it was elected with.
 func (s *election) asLeader(ctx context.Context, leader *concurrencypb.LeaderKey, op command.Op) (*command.TxnResponse, error) {
 	in := command.TxnRequest{Compares: madeAt(leader.Key, id.Revision(leader.Rev)), Success: []command.Op{op}}
-	result, err := await(ctx, s.line.member, func(call host.Call) { s.line.member.Txn(call, &in) })
+	result, err := await(ctx, s.line.member, func(call host.Call) { s.line.as.Txn(call, &in) })
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +100,11 @@ func (s *election) asLeader(ctx context.Context, leader *concurrencypb.LeaderKey
 
 // Resign gives the leadership up. Who does not lead is told nothing else.
 func (s *election) Resign(ctx context.Context, r *concurrencypb.ResignRequest) (*concurrencypb.ResignResponse, error) {
+	own, err := s.line.by(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s = &election{own}
 	if r.Leader == nil {
 		return nil, lineError(errNoLeaderKey)
 	}
@@ -102,6 +117,11 @@ func (s *election) Resign(ctx context.Context, r *concurrencypb.ResignRequest) (
 
 // Leader says who leads now.
 func (s *election) Leader(ctx context.Context, r *concurrencypb.LeaderRequest) (*concurrencypb.LeaderResponse, error) {
+	own, err := s.line.by(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s = &election{own}
 	if _, err := await(ctx, s.line.member, s.line.member.Barrier); err != nil {
 		return nil, lineError(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/watch"
 )
@@ -21,10 +20,11 @@ type follower struct {
 	wake   chan struct{}
 }
 
-// follow begins to read events; the caller closes it.
-func follow(member *server.Member, what watch.Request) *follower {
+// follow begins to read events, as the caller of a line may; he closes it.
+func follow(l *line, what watch.Request) *follower {
+	what.Permit = l.as.MayWatch
 	f := &follower{wake: make(chan struct{}, 1)}
-	f.stream = member.Watch(func() { signal(f.wake) })
+	f.stream = l.member.Watch(func() { signal(f.wake) })
 	f.stream.Create(&what)
 	return f
 }

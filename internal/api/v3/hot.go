@@ -8,6 +8,7 @@ import (
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/rpc"
+	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
@@ -48,12 +49,23 @@ type hotPut struct{ *kv }
 
 // Begin is rpc.Hot's. The request goes into the command before the member
 // returns; the call may have ended by then.
-func (s hotPut) Begin(call *rpc.Call, message []byte) {
+func (s hotPut) Begin(call *rpc.Call, message []byte) { s.begin(call, message, false) }
+
+func (s hotPut) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	in := puts.Get().(*command.PutRequest)
-	if err := s.admit(call, readPut(message, in), false); err != nil {
+	err := s.admit(call, readPut(message, in), false)
+	var as server.Session
+	var later bool
+	if err == nil {
+		as, later, err = s.hotSession(call, caughtUp)
+	}
+	switch {
+	case err != nil:
 		call.Refuse(err)
-	} else {
-		s.member.Put(s.hostCall(call), in)
+	case later:
+		s.catchUp(call, func() { s.begin(call, message, true) })
+	default:
+		as.Put(s.hostCall(call), in)
 	}
 	*in = command.PutRequest{}
 	puts.Put(in)
@@ -72,13 +84,24 @@ func (s hotPut) Answer(dst []byte, _ *rpc.Call, result host.Result) ([]byte, err
 type hotDelete struct{ *kv }
 
 // Begin is rpc.Hot's.
-func (s hotDelete) Begin(call *rpc.Call, message []byte) {
+func (s hotDelete) Begin(call *rpc.Call, message []byte) { s.begin(call, message, false) }
+
+func (s hotDelete) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	in := new(command.DeleteRangeRequest)
-	if err := s.admit(call, readDelete(message, in), false); err != nil {
-		call.Refuse(err)
-		return
+	err := s.admit(call, readDelete(message, in), false)
+	var as server.Session
+	var later bool
+	if err == nil {
+		as, later, err = s.hotSession(call, caughtUp)
 	}
-	s.member.DeleteRange(s.hostCall(call), in)
+	switch {
+	case err != nil:
+		call.Refuse(err)
+	case later:
+		s.catchUp(call, func() { s.begin(call, message, true) })
+	default:
+		as.DeleteRange(s.hostCall(call), in)
+	}
 }
 
 // Answer is rpc.Hot's.
@@ -93,20 +116,34 @@ func (s hotDelete) Answer(dst []byte, _ *rpc.Call, result host.Result) ([]byte, 
 // hotRange answers KV.Range.
 type hotRange struct{ *kv }
 
+// askedRange is a range and who asks for it.
+type askedRange struct {
+	command.RangeRequest
+	as server.Session
+}
+
 // Begin is rpc.Hot's.
-func (s hotRange) Begin(call *rpc.Call, message []byte) {
-	in, _ := call.State.(*command.RangeRequest)
+func (s hotRange) Begin(call *rpc.Call, message []byte) { s.begin(call, message, false) }
+
+func (s hotRange) begin(call *rpc.Call, message []byte, caughtUp bool) {
+	in, _ := call.State.(*askedRange)
 	if in == nil {
-		in = new(command.RangeRequest)
+		in = new(askedRange)
 		call.State = in
 	}
-	err := readRange(message, in)
+	err := readRange(message, &in.RangeRequest)
 	if err = s.admit(call, err, in.Serializable); err == nil {
 		err = toWire(in.Validate())
+	}
+	var later bool
+	if err == nil {
+		in.as, later, err = s.hotSession(call, caughtUp)
 	}
 	switch {
 	case err != nil:
 		call.Refuse(err)
+	case later:
+		s.catchUp(call, func() { s.begin(call, message, true) })
 	case in.Serializable:
 		call.Push(host.Result{})
 	default:
@@ -116,9 +153,9 @@ func (s hotRange) Begin(call *rpc.Call, message []byte) {
 
 // Answer is rpc.Hot's.
 func (s hotRange) Answer(dst []byte, call *rpc.Call, result host.Result) ([]byte, error) {
-	in := call.State.(*command.RangeRequest)
+	in := call.State.(*askedRange)
 	if result.Err != nil {
-		*in = command.RangeRequest{}
+		*in = askedRange{}
 		return dst, toWire(result.Err)
 	}
 	if !call.Elsewhere() && (!in.KeyOrder() || in.Limit > inline.Rows) || !s.enterFrom(call) {
@@ -129,7 +166,7 @@ func (s hotRange) Answer(dst []byte, call *rpc.Call, result host.Result) ([]byte
 	if errors.Is(err, mvcc.ErrLonger) {
 		return dst, rpc.ErrElsewhere
 	}
-	*in = command.RangeRequest{}
+	*in = askedRange{}
 	return out, toWire(err)
 }
 
@@ -144,10 +181,10 @@ func (s *kv) enterFrom(call *rpc.Call) bool {
 
 // read appends the answer to a range; one that is not allowed to be long ends
 // with mvcc.ErrLonger when it is.
-func (s *kv) read(dst []byte, in *command.RangeRequest, long bool) ([]byte, error) {
+func (s *kv) read(dst []byte, in *askedRange, long bool) ([]byte, error) {
 	head := s.member.Header()
 	if !in.KeyOrder() {
-		got, err := s.member.Range(in)
+		got, err := in.as.Range(&in.RangeRequest)
 		if err != nil {
 			return dst, err
 		}
@@ -157,7 +194,7 @@ func (s *kv) read(dst []byte, in *command.RangeRequest, long bool) ([]byte, erro
 	if long {
 		most = mvcc.AppendLimits{}
 	}
-	out, got, err := s.member.AppendRange(dst, in, most, func(dst []byte, now id.Revision) []byte {
+	out, got, err := in.as.AppendRange(dst, &in.RangeRequest, most, func(dst []byte, now id.Revision) []byte {
 		return appendHeader(dst, head, now)
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/rpc"
+	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state/command"
 )
 
@@ -16,6 +17,7 @@ type hotTxn struct{ *kv }
 type heldTxn struct {
 	command.TxnRequest
 	parts txnParts
+	as    server.Session
 }
 
 var (
@@ -25,29 +27,40 @@ var (
 
 // release gives the memory back: the txn must no longer be in use.
 func (t *heldTxn) release() {
-	t.TxnRequest = command.TxnRequest{}
+	t.TxnRequest, t.as = command.TxnRequest{}, server.Session{}
 	t.parts.empty()
 	heldTxns.Put(t)
 }
 
 // Begin is rpc.Hot's.
-func (s hotTxn) Begin(call *rpc.Call, message []byte) {
+func (s hotTxn) Begin(call *rpc.Call, message []byte) { s.begin(call, message, false) }
+
+func (s hotTxn) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	in := heldTxns.Get().(*heldTxn)
-	if err := s.admit(call, readTxn(message, &in.TxnRequest, &in.parts), false); err != nil {
+	err := s.admit(call, readTxn(message, &in.TxnRequest, &in.parts), false)
+	if err == nil && (in.ReadOnly() || s.member.AuthEnabled()) { // who proposes it does so too
+		err = toWire(s.member.ValidateTxn(&in.TxnRequest))
+	}
+	var as server.Session
+	var later bool
+	if err == nil {
+		as, later, err = s.hotSession(call, caughtUp)
+	}
+	switch {
+	case err != nil:
 		in.release()
 		call.Refuse(err)
 		return
-	}
-	if !in.ReadOnly() {
-		s.member.Txn(s.hostCall(call), &in.TxnRequest)
+	case later:
+		in.release()
+		s.catchUp(call, func() { s.begin(call, message, true) })
+		return
+	case !in.ReadOnly():
+		as.Txn(s.hostCall(call), &in.TxnRequest)
 		in.release()
 		return
 	}
-	if err := s.member.ValidateTxn(&in.TxnRequest); err != nil {
-		in.release()
-		call.Refuse(toWire(err))
-		return
-	}
+	in.as = as
 	call.State = in
 	if in.Serializable() {
 		call.Push(host.Result{})
@@ -69,7 +82,7 @@ func (s hotTxn) Answer(dst []byte, call *rpc.Call, result host.Result) ([]byte, 
 			return dst, rpc.ErrElsewhere
 		}
 		var err error
-		out, err = s.member.ReadTxn(&in.TxnRequest)
+		out, err = in.as.ReadTxn(&in.TxnRequest)
 		s.reads.leave()
 		call.State = nil
 		in.release()

@@ -46,9 +46,21 @@ func (g gate) tryEnter() bool {
 
 func (g gate) leave() { <-g }
 
+// session is the services for the caller of a request that passed its checks.
+func (s *kv) session(ctx context.Context, invalid error) (server.Session, error) {
+	if invalid != nil {
+		return server.Session{}, invalid
+	}
+	return session(ctx, s.member)
+}
+
 func (s *kv) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
 	in := putFromWire(req)
-	result, err := await(ctx, s.member, func(call host.Call) { s.member.Put(call, &in) })
+	as, err := s.session(ctx, in.Validate())
+	if err != nil {
+		return nil, toWire(err)
+	}
+	result, err := await(ctx, s.member, func(call host.Call) { as.Put(call, &in) })
 	if err != nil {
 		return nil, toWire(err)
 	}
@@ -60,7 +72,8 @@ func (s *kv) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, erro
 
 func (s *kv) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	in := rangeFromWire(req)
-	if err := in.Validate(); err != nil {
+	as, err := s.session(ctx, in.Validate())
+	if err != nil {
 		return nil, toWire(err)
 	}
 	if !in.Serializable {
@@ -71,7 +84,7 @@ func (s *kv) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse
 	if err := s.reads.enter(ctx); err != nil {
 		return nil, toWire(err)
 	}
-	out, err := s.member.Range(&in)
+	out, err := as.Range(&in)
 	s.reads.leave()
 	if err != nil {
 		return nil, toWire(err)
@@ -83,7 +96,11 @@ func (s *kv) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse
 
 func (s *kv) DeleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
 	in := deleteFromWire(req)
-	result, err := await(ctx, s.member, func(call host.Call) { s.member.DeleteRange(call, &in) })
+	as, err := s.session(ctx, in.Validate())
+	if err != nil {
+		return nil, toWire(err)
+	}
+	result, err := await(ctx, s.member, func(call host.Call) { as.DeleteRange(call, &in) })
 	if err != nil {
 		return nil, toWire(err)
 	}
@@ -106,15 +123,16 @@ func (s *kv) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, erro
 
 // txn sends a txn that may write through the log and reads any other here.
 func (s *kv) txn(ctx context.Context, in *command.TxnRequest) (*command.TxnResponse, error) {
+	as, err := s.session(ctx, s.member.ValidateTxn(in))
+	if err != nil {
+		return nil, err
+	}
 	if !in.ReadOnly() {
-		result, err := await(ctx, s.member, func(call host.Call) { s.member.Txn(call, in) })
+		result, err := await(ctx, s.member, func(call host.Call) { as.Txn(call, in) })
 		if err != nil {
 			return nil, err
 		}
 		return result.Response.(*command.TxnResponse), nil
-	}
-	if err := s.member.ValidateTxn(in); err != nil {
-		return nil, err
 	}
 	if !in.Serializable() {
 		if _, err := await(ctx, s.member, s.member.Barrier); err != nil {
@@ -125,14 +143,18 @@ func (s *kv) txn(ctx context.Context, in *command.TxnRequest) (*command.TxnRespo
 		return nil, err
 	}
 	defer s.reads.leave()
-	return s.member.ReadTxn(in)
+	return as.ReadTxn(in)
 }
 
 // Compact answers once the compaction is recorded; one that is asked for as
 // physical, also a refused one, once its removal has ended here (spec 2.6).
 func (s *kv) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	in := compactFromWire(req)
-	result, err := await(ctx, s.member, func(call host.Call) { s.member.Compact(call, &in) })
+	as, err := s.session(ctx, nil)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	result, err := await(ctx, s.member, func(call host.Call) { as.Compact(call, &in) })
 	if in.Physical && (err == nil || errors.Is(err, command.ErrCompacted)) {
 		if ended := s.removed(ctx); ended != nil {
 			return nil, toWire(ended)

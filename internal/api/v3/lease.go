@@ -27,7 +27,11 @@ func (s *lease) header() *pb.ResponseHeader { return header(s.member, s.member.R
 
 func (s *lease) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	in := command.LeaseGrant{ID: id.Lease(r.GetID()), TTL: r.GetTTL()}
-	result, err := await(ctx, s.member, func(call host.Call) { s.member.LeaseGrant(call, &in) })
+	as, err := session(ctx, s.member)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	result, err := await(ctx, s.member, func(call host.Call) { as.LeaseGrant(call, &in) })
 	if err != nil {
 		return nil, toWire(err)
 	}
@@ -36,7 +40,11 @@ func (s *lease) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.Le
 }
 
 func (s *lease) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
-	result, err := await(ctx, s.member, func(call host.Call) { s.member.LeaseRevoke(call, id.Lease(r.GetID())) })
+	as, err := session(ctx, s.member)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	result, err := await(ctx, s.member, func(call host.Call) { as.LeaseRevoke(call, id.Lease(r.GetID())) })
 	if err != nil {
 		return nil, toWire(err)
 	}
@@ -50,7 +58,14 @@ func (s *lease) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReques
 	name := id.Lease(r.GetID())
 	resp := &pb.LeaseTimeToLiveResponse{Header: s.header(), ID: r.GetID(), TTL: -1}
 	list := []askedLease{{lease: name}}
-	err := s.askLeader(ctx, list, s.member.LeaseTimeToLive)
+	as, err := session(ctx, s.member)
+	if err == nil {
+		err = as.AnyUser()
+	}
+	if err != nil {
+		return nil, toWire(err)
+	}
+	err = s.askLeader(ctx, list, s.member.LeaseTimeToLive)
 	if err != nil {
 		return nil, toWire(err)
 	}
@@ -60,14 +75,14 @@ func (s *lease) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReques
 	}
 	resp.TTL, resp.GrantedTTL = left.Remaining, left.Granted
 	if r.GetKeys() {
-		if resp.Keys, err = s.keys(ctx, name); err != nil {
+		if resp.Keys, err = s.keys(ctx, as, name); err != nil {
 			return nil, toWire(err)
 		}
 	}
 	return resp, nil
 }
 
-func (s *lease) keys(ctx context.Context, name id.Lease) ([][]byte, error) {
+func (s *lease) keys(ctx context.Context, as server.Session, name id.Lease) ([][]byte, error) {
 	if _, err := await(ctx, s.member, s.member.Barrier); err != nil {
 		return nil, err
 	}
@@ -75,12 +90,20 @@ func (s *lease) keys(ctx context.Context, name id.Lease) ([][]byte, error) {
 		return nil, err
 	}
 	defer s.reads.leave()
-	return s.member.LeaseKeys(name)
+	return as.LeaseKeys(name)
 }
 
-func (s *lease) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+func (s *lease) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
 	resp := &pb.LeaseLeasesResponse{Header: s.header()}
-	for _, name := range s.member.Leases() {
+	as, err := session(ctx, s.member)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	list, err := as.Leases()
+	if err != nil {
+		return nil, toWire(err)
+	}
+	for _, name := range list {
 		resp.Leases = append(resp.Leases, &pb.LeaseStatus{ID: int64(name)})
 	}
 	return resp, nil
@@ -129,6 +152,9 @@ func (s *lease) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 // keepAlive answers some renewals of a stream. Headers are of the time before.
 func (s *lease) keepAlive(stream pb.Lease_LeaseKeepAliveServer, list []askedLease) error {
 	before := s.header()
+	if err := s.mayRenew(stream.Context(), list); err != nil {
+		return toWire(err)
+	}
 	if err := s.askLeader(stream.Context(), list, s.member.LeaseRenew); err != nil {
 		return toWire(err)
 	}
@@ -142,6 +168,20 @@ func (s *lease) keepAlive(stream pb.Lease_LeaseKeepAliveServer, list []askedLeas
 		}
 	}
 	return nil
+}
+
+// mayRenew judges renewals, each time anew: credentials end.
+func (s *lease) mayRenew(ctx context.Context, list []askedLease) error {
+	if !s.member.AuthEnabled() {
+		return nil
+	}
+	as, err := session(ctx, s.member)
+	for i := range list {
+		if err == nil {
+			err = as.MayRenew(list[i].lease)
+		}
+	}
+	return err
 }
 
 // askedLease is a lease that the leader is asked about, and its answer: nil if the

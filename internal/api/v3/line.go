@@ -36,6 +36,17 @@ import (
 type line struct {
 	member *server.Member
 	reads  gate
+	// as is what a call does it as: its caller may do no more here than anywhere else.
+	as server.Session
+}
+
+// by is the line as the caller of a call may use it.
+func (l *line) by(ctx context.Context) (*line, error) {
+	as, err := session(ctx, l.member)
+	if err != nil {
+		return nil, lineError(err)
+	}
+	return &line{member: l.member, reads: l.reads, as: as}, nil
 }
 
 // place is where a caller stands in a line.
@@ -74,7 +85,7 @@ func (l *line) leaseOf(ctx context.Context, lease id.Lease) (id.Lease, error) {
 		return lease, nil
 	}
 	grant := command.LeaseGrant{TTL: freeLease}
-	result, err := await(ctx, l.member, func(call host.Call) { l.member.LeaseGrant(call, &grant) })
+	result, err := await(ctx, l.member, func(call host.Call) { l.as.LeaseGrant(call, &grant) })
 	if err != nil {
 		return 0, err
 	}
@@ -84,7 +95,7 @@ func (l *line) leaseOf(ctx context.Context, lease id.Lease) (id.Lease, error) {
 // txn runs a txn to its end, whatever becomes of the caller meanwhile: what it did is
 // to be known.
 func (l *line) txn(in *command.TxnRequest) (*command.TxnResponse, error) {
-	result, err := await(context.Background(), l.member, func(call host.Call) { l.member.Txn(call, in) })
+	result, err := await(context.Background(), l.member, func(call host.Call) { l.as.Txn(call, in) })
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +218,7 @@ func (l *line) before(ctx context.Context, p *place) (*command.RangeResponse, er
 // deletion waits until a key is deleted in a revision or later. It also returns when
 // that cannot be told any more: the caller looks again.
 func (l *line) deletion(ctx context.Context, key []byte, from id.Revision) error {
-	f := follow(l.member, watch.Request{Key: key, Start: from, NoPuts: true})
+	f := follow(l, watch.Request{Key: key, Start: from, NoPuts: true})
 	defer f.close()
 	_, err := f.next(ctx)
 	if errors.Is(err, command.ErrCompacted) {
@@ -231,7 +242,7 @@ func (l *line) read(ctx context.Context, in *command.RangeRequest) (*command.Ran
 		return nil, err
 	}
 	defer l.reads.leave()
-	return l.member.Range(in)
+	return l.as.Range(in)
 }
 
 // passes says whether an error is one that time heals, while nothing has been done.

@@ -19,6 +19,11 @@ var errSessionExpired = errors.New("mutex: session is expired")
 // Lock answers once the caller has the lock. The header's revision is one in which it
 // had it: greater than that of everybody who had it before.
 func (s *lock) Lock(ctx context.Context, r *concurrencypb.LockRequest) (*concurrencypb.LockResponse, error) {
+	own, err := s.line.by(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s = &lock{own}
 	p, err := s.line.enter(ctx, r.Name, id.Lease(r.Lease), nil)
 	if err != nil {
 		return nil, lineError(err)
@@ -35,8 +40,13 @@ func (s *lock) Lock(ctx context.Context, r *concurrencypb.LockRequest) (*concurr
 
 // Unlock deletes the key. One that is not there is no error.
 func (s *lock) Unlock(ctx context.Context, r *concurrencypb.UnlockRequest) (*concurrencypb.UnlockResponse, error) {
+	own, err := s.line.by(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s = &lock{own}
 	in := command.DeleteRangeRequest{Key: r.Key}
-	result, err := await(ctx, s.line.member, func(call host.Call) { s.line.member.DeleteRange(call, &in) })
+	result, err := await(ctx, s.line.member, func(call host.Call) { s.line.as.DeleteRange(call, &in) })
 	if err != nil {
 		return nil, lineError(err)
 	}

@@ -30,8 +30,12 @@ type observer struct {
 // Observe tells a client who leads until it leaves (spec 8). The header's revision is
 // the one up to which the client has been told everything.
 func (s *election) Observe(r *concurrencypb.LeaderRequest, to grpc.ServerStreamingServer[concurrencypb.LeaderResponse]) error {
-	o := &observer{line: s.line, name: r.Name, to: to}
 	ctx := to.Context()
+	own, err := s.line.by(ctx)
+	if err != nil {
+		return err
+	}
+	o := &observer{line: own, name: r.Name, to: to}
 	if _, err := await(ctx, s.line.member, s.line.member.Barrier); err != nil {
 		return lineError(err)
 	}
@@ -66,7 +70,7 @@ func (o *observer) follow(ctx context.Context) error {
 	if err := o.tell(leader); err != nil {
 		return err
 	}
-	f := follow(o.line.member, watch.Request{Key: leader.Key, Start: o.at + 1})
+	f := follow(o.line, watch.Request{Key: leader.Key, Start: o.at + 1})
 	defer f.close()
 	for {
 		events, err := f.next(ctx)
@@ -88,7 +92,7 @@ func (o *observer) follow(ctx context.Context) error {
 // candidate waits until somebody stands for election where nobody does.
 func (o *observer) candidate(ctx context.Context) error {
 	prefix, end := linePrefix(o.name)
-	f := follow(o.line.member, watch.Request{Key: prefix, End: end, Start: o.at + 1, NoDeletes: true})
+	f := follow(o.line, watch.Request{Key: prefix, End: end, Start: o.at + 1, NoDeletes: true})
 	defer f.close()
 	events, err := f.next(ctx)
 	if err == nil {

@@ -13,12 +13,16 @@ func (s *kv) RangeStream(req *pb.RangeRequest, to grpc.ServerStreamingServer[pb.
 		return toWire(err)
 	}
 	ctx := to.Context()
+	as, err := session(to.Context(), s.member)
+	if err != nil {
+		return toWire(err)
+	}
 	if !in.Serializable {
 		if _, err := await(ctx, s.member, s.member.Barrier); err != nil {
 			return toWire(err)
 		}
 	}
-	for stream := s.member.RangeStream(&in); ; {
+	for stream := as.RangeStream(&in); ; {
 		if err := s.reads.enter(ctx); err != nil {
 			return toWire(err)
 		}

@@ -80,6 +80,7 @@ func (s *watchStream) receive() error {
 		case *pb.WatchRequest_CreateRequest:
 			if r.CreateRequest != nil {
 				in := watchFromWire(r.CreateRequest)
+				in.Permit = s.permit()
 				s.stream.Create(&in)
 			}
 		case *pb.WatchRequest_CancelRequest:
@@ -99,6 +100,16 @@ func (s *watchStream) receive() error {
 			}
 		}
 	}
+}
+
+// permit is how a watch is judged: by who its creator is now. What his credentials are
+// worth then counts on.
+func (s *watchStream) permit() func(key, end []byte) error {
+	as, err := session(s.to.Context(), s.member)
+	if err != nil {
+		return func([]byte, []byte) error { return err }
+	}
+	return as.MayWatch
 }
 
 // send sends whatever the stream has, and waits when it has nothing.

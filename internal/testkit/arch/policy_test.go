@@ -7,7 +7,7 @@ const floors = `
 internal/id  internal/invariant  internal/defect
 internal/env
 
-internal/config  internal/tlsfiles  internal/telemetry
+internal/config  internal/tlsfiles  internal/telemetry  internal/credential
 internal/env/osenv  internal/env/simenv
 
 internal/raft/quorum

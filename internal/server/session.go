@@ -1,0 +1,112 @@
+package server
+
+import (
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/state/auth"
+	"github.com/kvorum/kvorum/internal/state/command"
+)
+
+// Session is a member's services for one caller: every request is judged by what he
+// may do, before it is proposed and again where it is applied. The methods of the
+// Member itself are those for nobody, who has no rights once permissions are checked.
+type Session struct {
+	m   *Member
+	who auth.Caller
+}
+
+// As gives the services to a caller (Identify).
+func (m *Member) As(who auth.Caller) Session { return Session{m, who} }
+
+// propose encodes a command that passed its checks and hands it to the group. What
+// the caller may not do by what this member knows is asked again once it has caught up:
+// only then is it certain.
+func (s Session) propose(call host.Call, invalid error, size int, body command.Body) {
+	m := s.m
+	if invalid == nil && size > m.opts.MaxRequestBytes {
+		invalid = host.ErrTooLarge
+	}
+	if invalid != nil {
+		m.end(call, invalid)
+		return
+	}
+	header := command.Header{Wall: m.opts.Clock.Wall().UnixNano()}
+	var refused error
+	if view := m.opts.State.View(); view.Auth().Enabled() {
+		header.User, header.AuthRevision = s.who.User, view.Auth().Revision()
+		refused = view.Permit(s.who, body)
+	}
+	cmd := command.Encode(make([]byte, 0, headerBytes+len(header.User)+size), header, body)
+	switch {
+	case len(cmd) > m.opts.MaxRequestBytes:
+		m.end(call, host.ErrTooLarge)
+	case refused != nil:
+		s.proposeLater(call, cmd)
+	default:
+		m.opts.Group.Propose(call, cmd)
+	}
+}
+
+// proposeLater judges an encoded command again, after all changes of permissions that
+// were acknowledged before now. Nothing that is refused gets into the log.
+func (s Session) proposeLater(call host.Call, cmd []byte) {
+	again, err := command.Decode(cmd)
+	if err != nil {
+		s.m.end(call, err)
+		return
+	}
+	s.certainly(call, func(view *state.View) error { return view.Permit(s.who, again.Body) }, func(view *state.View) {
+		command.StampAuth(cmd, view.Auth().Revision())
+		s.m.opts.Group.Propose(call, cmd)
+	})
+}
+
+// permitted goes on with do at once if the caller may, else once that is certain; a
+// refusal ends the call.
+func (s Session) permitted(call host.Call, judge func(*state.View) error, do func()) {
+	if judge(s.m.opts.State.View()) == nil {
+		do()
+		return
+	}
+	s.certainly(call, judge, func(*state.View) { do() })
+}
+
+// certainly judges by the state of now or later, and goes on with do or ends the call.
+func (s Session) certainly(call host.Call, judge func(*state.View) error, do func(*state.View)) {
+	s.m.Barrier(host.Call{Deadline: call.Deadline, To: completion(func(r host.Result) {
+		if r.Err != nil {
+			s.m.end(call, r.Err)
+			return
+		}
+		view := s.m.opts.State.View()
+		if err := judge(view); err != nil {
+			s.m.end(call, err)
+			return
+		}
+		do(view)
+	})})
+}
+
+// admin asks for the role root.
+func (s Session) admin(view *state.View) error {
+	check := view.Check(s.who)
+	return check.Admin()
+}
+
+// read reads with permission: judge and get are of the same users and roles, whatever
+// changes meanwhile.
+func (s Session) read(judge func(*auth.Check) error, get func(*state.View) error) error {
+	for {
+		view := s.m.opts.State.View()
+		if view.Auth().Enabled() {
+			check := view.Check(s.who)
+			if err := judge(&check); err != nil {
+				return err
+			}
+		}
+		err := get(view)
+		if s.m.opts.State.View().Auth() == view.Auth() {
+			return err
+		}
+	}
+}

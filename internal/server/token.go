@@ -1,0 +1,134 @@
+package server
+
+import (
+	"crypto/sha256"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/auth"
+	"github.com/kvorum/kvorum/internal/state/command"
+)
+
+// Simple tokens: letters and the index of the command that gave them out. Every member
+// learns of every token from the log, by a digest of its letters, and lets it live for
+// a while after each use, by its own clock. They are in memory only: what was given out
+// before a restart is learned again only if the log still has to be applied.
+
+// tokenLetters is how many letters a token has: 91 bits.
+const tokenLetters = 16
+
+const alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// mostTokens is how many a member remembers, 200 bytes each: beyond that those go that
+// have not been used for longest, and their holders authenticate again.
+const mostTokens = 1 << 20
+
+// tokens are those that this member knows.
+type tokens struct {
+	feed *auth.Feed
+	ttl  time.Duration
+
+	mu sync.RWMutex
+	// fresh are those that were given out or used since turned; the others of before then
+	// are stale, and go with the next turn.
+	fresh, stale map[command.TokenDigest]*token
+	turned       env.Instant
+}
+
+// token is one token. It ends at until, of env.Instant, which each use moves.
+type token struct {
+	auth.Token
+	until atomic.Int64
+}
+
+func (t *tokens) init(feed *auth.Feed, ttl time.Duration, now env.Instant) {
+	t.feed, t.ttl, t.turned = feed, ttl, now
+	t.fresh, t.stale = map[command.TokenDigest]*token{}, map[command.TokenDigest]*token{}
+}
+
+// follow takes in what was given out, and forgets what has ended long ago. It is to be
+// called now and then.
+func (t *tokens) follow(now env.Instant) {
+	if !t.feed.More() && now.Sub(t.turned) < t.ttl {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		given := t.feed.Next()
+		if given == nil {
+			break
+		}
+		for _, g := range given {
+			one := &token{Token: g}
+			one.until.Store(int64(now.Add(t.ttl)))
+			t.keep(one, now)
+		}
+	}
+	if now.Sub(t.turned) >= t.ttl {
+		t.turn(now)
+	}
+}
+
+// keep puts a token among the fresh ones. The lock is held.
+func (t *tokens) keep(one *token, now env.Instant) {
+	if len(t.fresh) >= mostTokens/2 {
+		t.turn(now)
+	}
+	t.fresh[one.Digest] = one
+}
+
+func (t *tokens) turn(now env.Instant) {
+	t.stale, t.fresh, t.turned = t.fresh, map[command.TokenDigest]*token{}, now
+}
+
+// use finds a token that has not ended, and lets it live on.
+func (t *tokens) use(digest command.TokenDigest, index id.Index, now env.Instant) (auth.Token, bool) {
+	t.mu.RLock()
+	one, fresh := t.fresh[digest]
+	if !fresh {
+		one = t.stale[digest]
+	}
+	t.mu.RUnlock()
+	if one == nil || one.Index != index || now >= env.Instant(one.until.Load()) {
+		return auth.Token{}, false
+	}
+	one.until.Store(int64(now.Add(t.ttl)))
+	if !fresh {
+		t.mu.Lock()
+		t.keep(one, now)
+		t.mu.Unlock()
+	}
+	return one.Token, true
+}
+
+// drawToken draws the letters of a token.
+func drawToken(draws env.Rand) string {
+	var letters [tokenLetters]byte
+	for i := range letters {
+		letters[i] = alphabet[draws.Int64N(int64(len(alphabet)))]
+	}
+	return string(letters[:])
+}
+
+func digestOf(letters string) command.TokenDigest { return sha256.Sum256([]byte(letters)) }
+
+// fullToken is a token as its holder has it.
+func fullToken(letters string, at id.Index) string {
+	return letters + "." + strconv.FormatUint(uint64(at), 10)
+}
+
+// splitToken takes it apart.
+func splitToken(text string) (letters string, at id.Index, ok bool) {
+	letters, number, ok := strings.Cut(text, ".")
+	if !ok || len(letters) != tokenLetters {
+		return "", 0, false
+	}
+	index, err := strconv.ParseUint(number, 10, 64)
+	return letters, id.Index(index), err == nil
+}
