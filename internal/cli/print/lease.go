@@ -20,11 +20,17 @@ func (p *Printer) LeaseGrant(r *clientv3.LeaseGrantResponse) error {
 	})
 }
 
+// headerText is a header on one line, as protobuf's text has it; the spaces of that
+// differ from build to build.
+func headerText(h *pb.ResponseHeader) string {
+	return fmt.Sprintf("cluster_id:%d member_id:%d revision:%d raft_term:%d", h.GetClusterId(), h.GetMemberId(), h.GetRevision(), h.GetRaftTerm())
+}
+
 // LeaseRevoke writes the answer to a revocation, of which even the header is not
 // for protobuf.
 func (p *Printer) LeaseRevoke(lease clientv3.LeaseID, r *clientv3.LeaseRevokeResponse) error {
 	if p.format == Protobuf {
-		return formatError(fmt.Sprintf("marshal unsupported for type clientv3.LeaseRevokeResponse (%v)", r.Header))
+		return formatError(fmt.Sprintf("marshal unsupported for type clientv3.LeaseRevokeResponse (%s)", headerText(r.Header)))
 	}
 	return p.write(answer{
 		simple: func(l *lines) { l.printf("lease %016x revoked\n", lease) },
