@@ -46,8 +46,10 @@ type deadlines struct {
 	term  id.Term
 	since env.Instant
 	// due are leases whose time is over and whose end is not proposed, in the order
-	// in which that was noticed. Some may have been renewed since.
-	due []uint32
+	// in which that was noticed, but for the first ordered ones, which are by their
+	// IDs. Some may have been renewed since. What is before first has been taken.
+	due            []uint32
+	first, ordered int
 	// held are the renewals of leases whose end or checkpoint is proposed.
 	held map[uint32][]renewal
 	// noted is how far the present round of checkpoints has come.
@@ -135,7 +137,7 @@ func (d *deadlines) clear(to []ended) []ended {
 	}
 	clear(d.held)
 	clear(d.index)
-	d.recs, d.free, d.due, d.noted = nil, nil, nil, 0
+	d.recs, d.free, d.due, d.first, d.ordered, d.noted = nil, nil, nil, 0, 0, 0
 	d.wheel.empty()
 	return to
 }
@@ -217,28 +219,79 @@ func (d *deadlines) look(i uint32, now env.Instant) {
 	r.filed = d.wheel.file(i, d.wheel.tick(next))
 }
 
+// orderedAtOnce is how many leases that are due are put in order in one go: about a
+// millisecond's work.
+const orderedAtOnce = 16384
+
+// order puts the first of those that are due in the order of their IDs: facts of
+// neighbours lie side by side, and are found and deleted in half the time.
+func (d *deadlines) order() {
+	type named struct {
+		id id.Lease
+		i  uint32
+	}
+	due := d.due[d.first:]
+	list := make([]named, min(len(due), orderedAtOnce))
+	for k := range list {
+		list[k] = named{d.recs[due[k]].ID, due[k]}
+	}
+	slices.SortFunc(list, func(a, b named) int { return cmp.Compare(a.id, b.id) })
+	for k := range list {
+		due[k] = list[k].i
+	}
+	d.ordered = len(list)
+}
+
+// waiting is how many leases are due, some of which may have been renewed since.
+func (d *deadlines) waiting() int { return len(d.due) - d.first }
+
 // take moves up to most leases that are due to ending, and names them.
 func (d *deadlines) take(now env.Instant, most int) (list []command.LeaseName) {
-	taken := 0
-	for ; taken < len(d.due) && len(list) < most; taken++ {
-		r := &d.recs[d.due[taken]]
-		switch {
+	if d.ordered == 0 {
+		d.order()
+	}
+	for ; d.first < len(d.due) && len(list) < most; d.first++ {
+		i := d.due[d.first]
+		d.ordered = max(d.ordered-1, 0)
+		switch r := &d.recs[i]; {
 		case r.stage != isDue: // it is gone
 		case d.term == 0 || d.end(r) > now:
-			d.run(d.due[taken], now)
+			d.run(i, now)
 		default:
 			r.stage = ending
 			list = append(list, r.LeaseName)
 		}
 	}
-	d.due = d.due[taken:]
-	if len(d.due) == 0 {
-		d.due = nil
+	if d.first == len(d.due) {
+		d.due, d.first, d.ordered = nil, 0, 0
 	}
 	return list
 }
 
-// spare undoes take for leases whose end was not proposed, or is known not to come.
+// giveBack undoes take for leases whose end was not proposed after all: they are due
+// and the next to be taken. Who wanted one renewed meanwhile asks again.
+func (d *deadlines) giveBack(list []command.LeaseName, to []ended) []ended {
+	back := make([]uint32, 0, len(list))
+	for _, name := range list {
+		i, known := d.index[name.ID]
+		if !known || d.recs[i].stage != ending || d.recs[i].Birth != name.Birth {
+			continue
+		}
+		d.recs[i].stage = isDue
+		back = append(back, i)
+		to = endAll(to, d.held[i], raft.ErrNotLeader)
+		delete(d.held, i)
+	}
+	if d.first < len(back) {
+		d.due, d.first = slices.Concat(make([]uint32, len(back)), d.due[d.first:]), len(back)
+	}
+	d.first -= len(back)
+	copy(d.due[d.first:], back)
+	d.ordered += len(back)
+	return to
+}
+
+// spare lets leases run whose end is known not to come.
 func (d *deadlines) spare(list []command.LeaseName, now env.Instant, to []ended) []ended {
 	for _, name := range list {
 		i, known := d.index[name.ID]

@@ -78,7 +78,7 @@ func (w *watched) grant(name id.Lease, ttl int64) {
 }
 
 func (w *watched) revoke(name id.Lease) {
-	w.change(func() { w.facts.Remove(name) })
+	w.change(func() { w.facts.End(name, nil); w.facts.Flush() })
 	delete(w.ends, name)
 	delete(w.known, name)
 }
@@ -246,7 +246,8 @@ func TestARenewalWaitsForTheEnd(t *testing.T) {
 	}
 	name := w.recs[w.index[2]].LeaseName
 	w.facts.Begin(w.batch)
-	w.facts.Remove(1)
+	w.facts.End(1, nil)
+	w.facts.Flush()
 	if err := w.facts.Finish(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func TestARenewalBeforeTheEndIsProposed(t *testing.T) {
 	w.now = w.now.Add(3 * time.Second)
 	for w.turn(w.now, 10) {
 	}
-	if len(w.due) != 1 {
+	if w.waiting() != 1 {
 		t.Fatal("the lease is not due")
 	}
 	if _, _, v := w.renew(1, w.now); v != isRenewed {
@@ -290,6 +291,51 @@ func TestARenewalBeforeTheEndIsProposed(t *testing.T) {
 	w.ends[1] = w.now.Add(2 * time.Second)
 	if got := w.pass(2*time.Second+tickLength, 10); !slices.Equal(got, []id.Lease{1}) {
 		t.Errorf("leases %v end", got)
+	}
+}
+
+// Those that end together end in the order of their IDs, and what did not fit into an
+// entry is the first to go into the next one, though it was not noticed first.
+func TestWhatDoesNotFitGoesNext(t *testing.T) {
+	w := newWatched(t)
+	w.lead(3)
+	for _, name := range []id.Lease{5, 3, 9, 1, 7} {
+		w.grant(name, 2)
+	}
+	w.now = w.now.Add(3 * time.Second)
+	for w.turn(w.now, 100) {
+	}
+	w.grant(2, 2) // is noticed after the others
+	names := func(list []command.LeaseName) (ids []id.Lease) {
+		for _, name := range list {
+			ids = append(ids, name.ID)
+		}
+		return ids
+	}
+	first := w.take(w.now, 4)
+	if got := names(first); !slices.Equal(got, []id.Lease{1, 3, 5, 7}) {
+		t.Fatalf("leases %v end first", got)
+	}
+	if _, _, v := w.renew(5, w.now); v != isHeld || !w.hold(renewal{host.Call{Tag: 4}, 5}) {
+		t.Fatalf("the renewal of lease 5 is %v", v)
+	}
+	if over := w.giveBack(first[2:], nil); len(over) != 1 || over[0].call.Tag != 4 {
+		t.Errorf("the renewal is told %+v", over)
+	}
+	if _, _, v := w.renew(5, w.now); v != isRenewed {
+		t.Errorf("the next renewal of lease 5 is %v", v)
+	}
+	if got := names(w.take(w.now, 10)); !slices.Equal(got, []id.Lease{7, 9}) {
+		t.Errorf("leases %v end next", got)
+	}
+	// All that was taken comes back when nothing else is left.
+	w.now = w.now.Add(3 * time.Second)
+	for w.turn(w.now, 100) {
+	}
+	last := w.take(w.now, 10)
+	w.giveBack(last, nil)
+	if got := names(w.take(w.now, 10)); !slices.Equal(got, []id.Lease{2, 5}) || w.waiting() != 0 {
+		t.Errorf("leases %v end last, %d wait", got, w.waiting())
 	}
 }
 
@@ -358,4 +404,45 @@ func BenchmarkRenew(b *testing.B) {
 			b.Fatal(v)
 		}
 	}
+}
+
+// BenchmarkLeaderChange makes a member with a million leases the leader: all that it
+// does until it answers for them, once a new term is known. Renewals and the looks of
+// the wheel go on meanwhile in bounded pieces, the longest of which is reported.
+func BenchmarkLeaderChange(b *testing.B) {
+	const count, ttl = 1_000_000, 60
+	db, err := memdb.Open(memdb.Options{FS: simenv.NewDisk(1, simenv.DiskOptions{}).Mount(), Dir: "db"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	facts, err := lease.Open(1, db)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := newDeadlines(facts.Follow(), grace, 0)
+	d.follow(0, 0, nil) // that there is none
+	draw := rand.New(rand.NewPCG(1, 2))
+	for range count {
+		d.set(&lease.Facts{LeaseName: command.LeaseName{ID: id.Lease(draw.Int64()), Birth: 1}, TTL: ttl}, env.Instant(draw.Int64N(int64(ttl*time.Second))))
+	}
+	now, term := env.Instant(0), id.Term(0)
+	var longest time.Duration
+	for b.Loop() {
+		term++
+		d.follow(now, term, nil)
+		b.StopTimer()
+		// Half a TTL goes by, in which nobody renews and nothing may end.
+		for end := now.Add(ttl / 2 * time.Second); now < end; now = now.Add(expireLook) {
+			for more := true; more; {
+				begin := time.Now()
+				more = d.turn(now, lookedAt)
+				longest = max(longest, time.Since(begin))
+			}
+		}
+		if d.waiting() > 0 {
+			b.Fatalf("%d leases end early", d.waiting())
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(longest.Microseconds()), "longest-look-us")
 }

@@ -21,10 +21,11 @@ const (
 	keyTime   = 8 * time.Microsecond
 
 	expireInFlight = 2
-	// expirePause is the time to the next look when there is more to do, expireLook
-	// when there is not. The latter and a tick of the wheel are how late it may be
+	// expirePause is the time to the next look when there is more to do, and so between
+	// two entries: a client's command that comes meanwhile waits for one of them and not
+	// for all. expireLook is the time when there is not. The latter and a tick of the wheel are how late it may be
 	// noticed that a lease has ended.
-	expirePause = 5 * time.Millisecond
+	expirePause = 3 * time.Millisecond
 	expireLook  = 50 * time.Millisecond
 	// lookedAt is how many leases one call looks at.
 	lookedAt = 8192
@@ -44,9 +45,10 @@ func (m *Member) Expire() (again env.Instant) {
 	d := m.leases.deadlines
 	d.mu.Lock()
 	more := d.turn(now, lookedAt)
-	more = d.term != 0 && len(d.due) > 0 || more
+	more = d.term != 0 && d.waiting() > 0 || more
 	d.mu.Unlock()
-	for m.leases.inFlight.Load() < expireInFlight && m.proposeEnds(now) {
+	if m.leases.inFlight.Load() < expireInFlight {
+		m.proposeEnds(now)
 	}
 	more = m.checkpoint(now) || more
 	if more {
@@ -55,8 +57,8 @@ func (m *Member) Expire() (again env.Instant) {
 	return now.Add(expireLook)
 }
 
-// proposeEnds proposes the end of some leases; false if none is due.
-func (m *Member) proposeEnds(now env.Instant) bool {
+// proposeEnds proposes the end of some leases, if any is due.
+func (m *Member) proposeEnds(now env.Instant) {
 	d := m.leases.deadlines
 	d.mu.Lock()
 	term := d.term
@@ -66,16 +68,18 @@ func (m *Member) proposeEnds(now env.Instant) bool {
 	}
 	d.mu.Unlock()
 	if len(list) == 0 {
-		return false
+		return
 	}
 	n := m.pack(list)
 	if n < len(list) {
-		m.spare(list[n:], now)
+		d.mu.Lock()
+		over := d.giveBack(list[n:], nil)
+		d.mu.Unlock()
+		m.endAll(over)
 	}
 	p := &ends{m: m, list: list[:n]}
 	m.leases.inFlight.Add(1)
 	m.proposeDuty(host.Call{To: p}, term, &command.LeaseExpire{Leases: p.list})
-	return true
 }
 
 // proposeDuty proposes what this member does as the leader of a term. No deadline
@@ -104,7 +108,7 @@ func (m *Member) pack(list []command.LeaseName) int {
 	return n
 }
 
-// spare lets leases run whose end was not proposed, or is known not to come.
+// spare lets leases run whose end is known not to come.
 func (m *Member) spare(list []command.LeaseName, now env.Instant) {
 	d := m.leases.deadlines
 	d.mu.Lock()

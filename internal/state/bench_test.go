@@ -1,7 +1,10 @@
 package state_test
 
 import (
+	"cmp"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -166,6 +169,68 @@ func BenchmarkGet(b *testing.B) {
 			for b.Loop() {
 				if resp, err := m.View().Range(q); err != nil || len(resp.KVs) != 1 {
 					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkExpire ends leases with a key each, 256 to an entry and an Apply, out of
+// many more; in the order of their IDs, as the leader proposes them, and in none.
+// One operation is one lease.
+func BenchmarkExpire(b *testing.B) {
+	const count, atOnce = 100_000, 256
+	for _, order := range []string{"by ID", "none"} {
+		b.Run(order, func(b *testing.B) {
+			db := bodies[2].open(b)
+			defer db.Close()
+			m, err := state.Open(id.DefaultGroup, db, "")
+			if err != nil {
+				b.Fatal(err)
+			}
+			m.KeepTips(16 << 20)
+			index := id.Index(0)
+			apply := func(header command.Header, list ...command.Body) {
+				index++
+				e := raft.Entry{Index: index, Term: 1, Kind: raft.Batch}
+				for _, body := range list {
+					e.Data = command.AppendToBatch(e.Data, command.Encode(nil, header, body))
+				}
+				if _, err := m.Apply([]raft.Entry{e}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			done, names := 0, []command.LeaseName(nil)
+			feed := m.FollowLeases()
+			for b.Loop() {
+				if done == len(names) {
+					b.StopTimer()
+					done, names = 0, names[:0]
+					draw := rand.New(rand.NewPCG(uint64(index), 1))
+					for range count / 50 {
+						var list []command.Body
+						for range 50 {
+							name := id.Lease(draw.Uint64() >> 1)
+							list = append(list, &command.LeaseGrant{ID: name, TTL: 60},
+								&command.PutRequest{Key: fmt.Appendf(nil, "lease-end/%08d", draw.IntN(1e8)), Lease: name})
+						}
+						apply(command.Header{}, list...)
+					}
+					for changes, _, ok := feed.Next(); ok; changes, _, ok = feed.Next() {
+						for _, c := range changes {
+							if !c.Gone {
+								names = append(names, c.LeaseName)
+							}
+						}
+					}
+					if order == "by ID" {
+						slices.SortFunc(names, func(a, b command.LeaseName) int { return cmp.Compare(a.ID, b.ID) })
+					}
+					b.StartTimer()
+				}
+				if done++; done%atOnce == 0 || done == len(names) {
+					first := (done - 1) / atOnce * atOnce
+					apply(command.Header{Class: command.Duty, Term: 1}, &command.LeaseExpire{Leases: names[first:done]})
 				}
 			}
 		})

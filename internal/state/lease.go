@@ -60,6 +60,7 @@ func (m *Machine) revoke(r *command.LeaseRevoke) (*command.LeaseRevokeResponse, 
 	if _, err := m.end(r.ID); err != nil {
 		return nil, err
 	}
+	m.leases.Flush()
 	return &command.LeaseRevokeResponse{Revision: m.store.State().Revision}, nil
 }
 
@@ -78,10 +79,12 @@ func (m *Machine) expire(e *command.LeaseExpire) (*command.LeaseExpireResponse, 
 		done.Leases++
 		done.Keys += deleted
 	}
+	m.leases.Flush()
 	return done, nil
 }
 
-// end deletes the keys of a lease in one revision, in byte order, and the lease.
+// end deletes the keys of a lease in one revision, in byte order, and the lease; its
+// rows are left to Table.Flush.
 func (m *Machine) end(name id.Lease) (deleted int, err error) {
 	list, err := m.leases.Keys(name)
 	if err != nil {
@@ -90,6 +93,6 @@ func (m *Machine) end(name id.Lease) (deleted int, err error) {
 	if err := m.store.DeleteAttached(name, list); err != nil {
 		return 0, err
 	}
-	m.leases.Remove(name)
+	m.leases.End(name, list)
 	return len(list), nil
 }

@@ -140,6 +140,44 @@ func TestKeysOfALeaseGoInOneRevision(t *testing.T) {
 	}
 }
 
+// In one batch of commands a lease ends and another of the same ID is granted: the
+// keys of the one are not those of the other, and hang on nothing when they are put
+// again.
+func TestALeaseEndsAndIsGrantedAnewInOneBatch(t *testing.T) {
+	r := newReplica(t, 1)
+	name := r.grant(9, 60)
+	r.putOn(9, "a", "b", "c")
+	r.grant(10, 60)
+	r.putOn(10, "x")
+	duty := command.Header{Class: command.Duty, Term: 1}
+	put := func(key string, lease id.Lease) []byte {
+		return encode(command.Header{}, &command.PutRequest{Key: []byte(key), Lease: lease})
+	}
+	r.entry(1,
+		encode(duty, &command.LeaseExpire{Leases: []command.LeaseName{name}}),
+		encode(command.Header{}, &command.LeaseGrant{ID: 9, TTL: 30}),
+		put("b", 9), put("c", 10), put("x", 9), put("d", 9),
+		encode(command.Header{}, &command.DeleteRangeRequest{Key: []byte("d")}))
+	for i, o := range r.apply() {
+		if o.Err != nil {
+			t.Fatalf("command %d: %v", i, o.Err)
+		}
+	}
+	if nine, ten := r.attached(9), r.attached(10); nine != `["b" "x"]` || ten != `["c"]` {
+		t.Errorf("lease 9 has %s, lease 10 has %s", nine, ten)
+	}
+	before := r.revision()
+	r.entry(1, encode(command.Header{}, &command.LeaseRevoke{ID: 9}), encode(command.Header{}, &command.LeaseGrant{ID: 9, TTL: 30}),
+		encode(command.Header{}, &command.LeaseRevoke{ID: 9}))
+	r.apply()
+	if got := r.revision(); got != before+1 || r.get("b", 0) != "" && r.get("x", 0) != "" {
+		t.Errorf("the second end of lease 9, which had no key, made revision %d of %d", got, before)
+	}
+	if all := fmt.Sprint(r.attached(9), r.leases()); all != "[]map[10:{{10 2} 60 0}]" {
+		t.Errorf("what is left: %s", all)
+	}
+}
+
 // etcd #15247, #17425: a leader that is none any more revokes a lease that the next
 // one keeps alive. A duty is bound to the term that it was made in.
 func TestAnOldLeaderRevokesNothing(t *testing.T) {

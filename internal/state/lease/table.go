@@ -18,6 +18,7 @@ import (
 	"slices"
 
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
@@ -43,9 +44,9 @@ type facts struct {
 // concurrent use. The applier calls Begin with a batch, then commands, then Finish,
 // commits the batch and calls Publish.
 //
-// Invariant, which package mvcc keeps by calling Attach and Detach: a row 'k' of a
-// lease and a key exists exactly when the key's newest version names the lease; and
-// then the lease exists.
+// Invariant, which package mvcc keeps by calling Attach and Detach, and who ends a
+// lease by End: a row 'k' of a lease and a key exists exactly when the key's newest
+// version names the lease; and then the lease exists.
 type Table struct {
 	group  id.Group
 	db     engine.Reader
@@ -54,7 +55,12 @@ type Table struct {
 
 	batch engine.Batch
 	// moved are the attachments that the batch in hand makes (true) and undoes.
-	moved   map[id.Lease]map[string]bool
+	moved map[id.Lease]map[string]bool
+	// ended are the leases that end in this batch: of their keys the engine shows what
+	// is no more.
+	ended map[id.Lease]struct{}
+	// dead are those of them whose rows are still to be deleted.
+	dead    []deadLease
 	changes []Change
 	born    bool // births has grown in this batch
 	// points reads the attached keys of this batch, one lease after the other.
@@ -67,7 +73,7 @@ type Table struct {
 // Open reads the leases of a group. Errors: ErrDamaged, *engine.CorruptionError,
 // engine.ErrIterators.
 func Open(group id.Group, db engine.Reader) (*Table, error) {
-	t := &Table{group: group, db: db, moved: map[id.Lease]map[string]bool{}}
+	t := &Table{group: group, db: db, moved: map[id.Lease]map[string]bool{}, ended: map[id.Lease]struct{}{}}
 	t.feed.init()
 	return t, t.Reload()
 }
@@ -132,7 +138,9 @@ func (t *Table) Finish() error {
 		t.key = keys.AppendMeta(t.key[:0], t.group, rowBirths)
 		t.batch.Set(t.key, appendBirths(t.row[:0], t.births))
 	}
+	invariant.Check(len(t.dead) == 0, "rows of ended leases are left")
 	clear(t.moved)
+	clear(t.ended)
 	t.batch = nil
 	return t.Abandon()
 }
@@ -182,13 +190,38 @@ func (t *Table) set(lease id.Lease, f facts) {
 	t.changes = append(t.changes, Change{Facts: f.of(lease)})
 }
 
-// Remove ends a lease whose keys are deleted already.
-func (t *Table) Remove(lease id.Lease) {
+// deadLease is a lease that has ended and the keys that hung on it.
+type deadLease struct {
+	lease id.Lease
+	keys  [][]byte
+}
+
+// End ends a lease whose keys, as Keys has listed them, are deleted already. Flush
+// is to be called before anything but End.
+func (t *Table) End(lease id.Lease, list [][]byte) {
 	f := t.leases[lease]
 	delete(t.leases, lease)
-	t.key = keys.AppendLease(t.key[:0], t.group, lease)
-	t.batch.Delete(t.key)
+	delete(t.moved, lease)
+	t.ended[lease] = struct{}{}
+	t.dead = append(t.dead, deadLease{lease, list})
 	t.changes = append(t.changes, Change{Facts: f.of(lease), Gone: true})
+}
+
+// Flush deletes the rows of the leases that have ended: first those of all keys, then
+// those of the leases. What comes in the order of the engine's keys costs it half.
+func (t *Table) Flush() {
+	for _, d := range t.dead {
+		for _, key := range d.keys {
+			t.key = keys.AppendAttached(t.key[:0], t.group, d.lease, key)
+			t.batch.Delete(t.key)
+		}
+	}
+	for _, d := range t.dead {
+		t.key = keys.AppendLease(t.key[:0], t.group, d.lease)
+		t.batch.Delete(t.key)
+	}
+	clear(t.dead)
+	t.dead = t.dead[:0]
 }
 
 // Is says whether there is such a lease, and in that life.
@@ -239,8 +272,9 @@ func (t *Table) Keys(lease id.Lease) (list [][]byte, err error) {
 		}
 	}
 	moved := t.moved[lease]
+	_, over := t.ended[lease]
 	t.key = keys.AppendAttached(t.key[:0], t.group, lease, nil)
-	for ok := t.points.SeekGE(t.key); ok; ok = t.points.Next() {
+	for ok := !over && t.points.SeekGE(t.key); ok; ok = t.points.Next() {
 		_, of, user, whole := keys.DecodeAttached(t.points.Key())
 		if !whole {
 			return nil, fmt.Errorf("%s: %w", keys.Text(t.points.Key()), ErrDamaged)

@@ -43,7 +43,8 @@ func (s *Store) moveLease(key []byte, from, to id.Lease) {
 var errAttached = errors.New("attached to a lease that it does not name")
 
 // DeleteAttached deletes the keys of a lease that ends, in the order given, all in
-// one revision. No keys are no change. Errors: *DamageError.
+// one revision. No keys are no change. Nothing is detached: the lease is told of its
+// end by the caller. Errors: *DamageError.
 func (s *Store) DeleteAttached(lease id.Lease, list [][]byte) error {
 	for _, key := range list {
 		prev, found, err := s.newest(key)
@@ -55,7 +56,6 @@ func (s *Store) DeleteAttached(lease id.Lease, list [][]byte) error {
 		}
 		c := prev.superseding()
 		s.write(key, &version{dead: true}, &c)
-		s.moveLease(key, lease, 0)
 	}
 	s.settle()
 	return nil
