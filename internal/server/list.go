@@ -16,8 +16,8 @@ import (
 // open; a compaction that passes the revision ends the list with
 // command.ErrCompacted.
 type List struct {
-	member *Member
-	req    command.RangeRequest
+	to  Session
+	req command.RangeRequest
 	// revision is what is read, now what the header shows; both are 0 before the
 	// first slice.
 	revision, now id.Revision
@@ -30,8 +30,8 @@ var errLength = errors.New("server: a list is not as long as it was measured")
 
 // List begins the answer to a range (command.RangeRequest.KeyOrder), whose key and end
 // must stay as they are; the barrier comes before, as for Range.
-func (m *Member) List(req *command.RangeRequest) *List {
-	return &List{member: m, req: *req, made: mvcc.StartAt(req)}
+func (s Session) List(req *command.RangeRequest) *List {
+	return &List{to: s, req: *req, made: mvcc.StartAt(req)}
 }
 
 // Append appends the next pairs: as many as dst has room for, one at least if any is
@@ -96,11 +96,14 @@ func (l *List) Told() mvcc.Appended {
 	return l.made.Appended
 }
 
-// slice runs one slice on the newest view. The first one pins the revision; it, and
+// slice runs one slice on the newest view, which also judges it. The first one pins the revision; it, and
 // one whose view a snapshot has replaced, is begun again.
 func (l *List) slice(walk func(*state.View) error) error {
 	for {
-		view := l.member.opts.State.View()
+		view := l.to.m.opts.State.View()
+		if err := l.to.mayRange(view, &l.req); err != nil {
+			return err
+		}
 		first := l.revision == 0
 		if first {
 			l.now = view.State().Revision
@@ -132,8 +135,8 @@ type RangePieces struct {
 }
 
 // RangePieces begins the answer to a range whose limit is not negative; see List.
-func (m *Member) RangePieces(req *command.RangeRequest) *RangePieces {
-	return &RangePieces{m.List(req), firstPiece}
+func (s Session) RangePieces(req *command.RangeRequest) *RangePieces {
+	return &RangePieces{s.List(req), firstPiece}
 }
 
 // Next appends the pairs of the next piece. Behind the last one Now and Told are what

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -24,6 +25,8 @@ func Register(to grpc.ServiceRegistrar, member *server.Member) {
 	s := &kv{member: member, reads: make(gate, readsAtOnce)}
 	if hot, ok := to.(rpc.HotRegistrar); ok {
 		registerHot(hot, s)
+		// A stream that insists on a leader is watched over by a goroutine (CheckStream).
+		hot.RegisterHotStream(pb.KV_RangeStream_FullMethodName, hotStream{s}, rpctypes.MetadataRequireLeaderKey)
 	}
 	pb.RegisterKVServer(to, s)
 	pb.RegisterLeaseServer(to, &lease{member: member, reads: s.reads})

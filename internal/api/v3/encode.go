@@ -12,12 +12,19 @@ import (
 
 // appendHeader appends the header of an answer, its field 1.
 func appendHeader(dst []byte, h server.Header, revision id.Revision) []byte {
-	size := sizeNumber(h.Cluster) + sizeNumber(h.Member) + sizeNumber(revision) + sizeNumber(h.Term)
-	dst = appendMessage(dst, 1, size)
+	dst = appendMessage(dst, 1, headerFields(h, revision))
 	dst = appendNumber(dst, 1, h.Cluster)
 	dst = appendNumber(dst, 2, h.Member)
 	dst = appendNumber(dst, 3, revision)
 	return appendNumber(dst, 4, h.Term)
+}
+
+func headerFields(h server.Header, revision id.Revision) int {
+	return sizeNumber(h.Cluster) + sizeNumber(h.Member) + sizeNumber(revision) + sizeNumber(h.Term)
+}
+
+func sizeHeader(h server.Header, revision id.Revision) int {
+	return sizeMessage(headerFields(h, revision))
 }
 
 // appendInner appends the header of an answer within a txn: it carries the
@@ -128,11 +135,12 @@ func sizeOp(op *command.OpResponse) int {
 
 // appendOp appends the answer of one operation of a txn as a field.
 func appendOp(dst []byte, field byte, op *command.OpResponse) []byte {
+	if op.Range != nil {
+		return appendRangeBody(appendOpFront(dst, field, op), op.Range)
+	}
 	size := sizeOp(op)
 	dst = appendMessage(dst, field, sizeMessage(size))
 	switch {
-	case op.Range != nil:
-		return appendRangeBody(appendInner(appendMessage(dst, 1, size), op.Range.Revision), op.Range)
 	case op.Put != nil:
 		return appendPutBody(appendInner(appendMessage(dst, 2, size), op.Put.Revision), op.Put)
 	case op.Delete != nil:
@@ -140,4 +148,11 @@ func appendOp(dst []byte, field byte, op *command.OpResponse) []byte {
 	default:
 		return appendTxnBody(appendInner(appendMessage(dst, 4, size), 0), op.Txn)
 	}
+}
+
+// appendOpFront appends what comes before the pairs of a range within a txn.
+func appendOpFront(dst []byte, field byte, op *command.OpResponse) []byte {
+	size := sizeOp(op)
+	dst = appendMessage(dst, field, sizeMessage(size))
+	return appendInner(appendMessage(dst, 1, size), op.Range.Revision)
 }

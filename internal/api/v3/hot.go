@@ -158,10 +158,10 @@ func (s hotRange) Answer(dst []byte, call *rpc.Call, result host.Result) ([]byte
 		*in = askedRange{}
 		return dst, toWire(result.Err)
 	}
-	if !call.Elsewhere() && (!in.KeyOrder() || in.Limit > inline.Rows) || !s.enterFrom(call) {
-		return dst, rpc.ErrElsewhere
+	if !in.KeyOrder() || in.Limit > inline.Rows || !s.reads.tryEnter() {
+		return dst, rpc.ErrElsewhere // to Source
 	}
-	out, err := s.read(dst, in, call.Elsewhere())
+	out, err := s.read(dst, in)
 	s.reads.leave()
 	if errors.Is(err, mvcc.ErrLonger) {
 		return dst, rpc.ErrElsewhere
@@ -170,31 +170,11 @@ func (s hotRange) Answer(dst []byte, call *rpc.Call, result host.Result) ([]byte
 	return out, toWire(err)
 }
 
-// enterFrom enters the gate of reads: it waits there only in the pool.
-func (s *kv) enterFrom(call *rpc.Call) bool {
-	if !call.Elsewhere() {
-		return s.reads.tryEnter()
-	}
-	s.reads <- struct{}{}
-	return true
-}
-
-// read appends the answer to a range; one that is not allowed to be long ends
-// with mvcc.ErrLonger when it is.
-func (s *kv) read(dst []byte, in *askedRange, long bool) ([]byte, error) {
+// read appends the answer to a range in key order; one that is long ends with
+// mvcc.ErrLonger.
+func (s *kv) read(dst []byte, in *askedRange) ([]byte, error) {
 	head := s.member.Header()
-	if !in.KeyOrder() {
-		got, err := in.as.Range(&in.RangeRequest)
-		if err != nil {
-			return dst, err
-		}
-		return appendRangeBody(appendHeader(dst, head, got.Revision), got), nil
-	}
-	most := inline
-	if long {
-		most = mvcc.AppendLimits{}
-	}
-	out, got, err := in.as.AppendRange(dst, &in.RangeRequest, most, func(dst []byte, now id.Revision) []byte {
+	out, got, err := in.as.AppendRange(dst, &in.RangeRequest, inline, func(dst []byte, now id.Revision) []byte {
 		return appendHeader(dst, head, now)
 	})
 	if err != nil {

@@ -78,7 +78,7 @@ func (s hotTxn) Answer(dst []byte, call *rpc.Call, result host.Result) ([]byte, 
 	out, wrote := result.Response.(*command.TxnResponse)
 	if !wrote {
 		in := call.State.(*heldTxn)
-		if !call.Elsewhere() && !in.short() || !s.enterFrom(call) {
+		if !in.short() || !s.reads.tryEnter() {
 			return dst, rpc.ErrElsewhere
 		}
 		var err error
