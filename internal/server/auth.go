@@ -87,7 +87,7 @@ func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who aut
 		if !ok {
 			return auth.Caller{}, false, command.ErrInvalidAuthToken
 		}
-		if u := table.User(user); u != nil && !table.Valid(u, revision) && !defect.On(defect.TokenOutlivesPassword) {
+		if u := table.User(user); u != nil && !table.Valid(u, revision) {
 			return auth.Caller{}, false, command.ErrAuthOldRevision
 		}
 		return auth.Caller{User: user, Issued: revision}, false, nil
@@ -106,7 +106,7 @@ func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who aut
 		return auth.Caller{}, false, command.ErrInvalidAuthToken
 	}
 	table = m.opts.State.View().Auth() // at least that of the token
-	if !table.Valid(table.User(held.User), held.Revision) && !defect.On(defect.TokenOutlivesPassword) {
+	if !table.Valid(table.User(held.User), held.Revision) {
 		return auth.Caller{}, false, command.ErrInvalidAuthToken
 	}
 	return auth.Caller{User: held.User, Issued: held.Revision}, false, nil

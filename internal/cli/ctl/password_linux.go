@@ -1,11 +1,9 @@
 package ctl
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,9 +25,5 @@ func readPassword(in io.Reader, out io.Writer, prompt string) (string, error) {
 			}()
 		}
 	}
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && line == "" {
-		return "", fmt.Errorf("no password given: %w", err)
-	}
-	return strings.TrimRight(line, "\r\n"), nil
+	return readLine(in)
 }

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -108,7 +109,7 @@ func (u *User) Has(role string) bool {
 // Valid says whether credentials that this user was given at an auth revision are so
 // still. A nil user has none.
 func (t *Table) Valid(u *User, issued uint64) bool {
-	return u != nil && issued >= u.Since && issued >= t.from
+	return u != nil && (issued >= u.Since && issued >= t.from || defect.On(defect.TokenOutlivesPassword))
 }
 
 // empty is the table of a new group.
