@@ -27,8 +27,8 @@ const (
 	// noticed that a lease has ended.
 	expirePause = 3 * time.Millisecond
 	expireLook  = 50 * time.Millisecond
-	// lookedAt is how many leases one call looks at.
-	lookedAt = 8192
+	// lookedAt is how many leases one call looks at, while renewals wait.
+	lookedAt = 2048
 	// checkpointLeases is how many leases one checkpoint has at most.
 	checkpointLeases = 1000
 )

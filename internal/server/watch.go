@@ -1,6 +1,7 @@
 package server
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/watch"
@@ -19,6 +20,7 @@ func newHub(opts *Options) *watch.Hub {
 	turn := make(chan struct{}, historyAtOnce)
 	hub := watch.New(watch.Options{
 		View: opts.State.KV, Rights: func() any { return opts.State.View().Auth() }, Tasks: opts.Tasks, FragmentBytes: opts.MaxRequestBytes + fragmentOverhead,
+		Pause: runtime.Gosched,
 		Slowly: func(read func()) {
 			turn <- struct{}{}
 			defer func() { <-turn }()

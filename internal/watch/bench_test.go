@@ -47,7 +47,7 @@ func onPebble(b *testing.B, puts, keys int) (*mvcc.Store, engine.DB, *mvcc.View)
 
 // BenchmarkCatchUp reads events from history on disk, for one watch of all keys.
 func BenchmarkCatchUp(b *testing.B) {
-	store, _, view := onPebble(b, 200_000, 20_000)
+	store, _, view := onPebble(b, 400_000, 100_000)
 	_ = store
 	var tasks simenv.Tasks
 	hub := watch.New(watch.Options{View: func() *mvcc.View { return view }, Tasks: &tasks, FragmentBytes: 2 << 20})

@@ -3,7 +3,8 @@ package watch
 // NewSmall is New with limits that short tests reach.
 func NewSmall(opts Options, matches, bytes, revisions, rows, cache int) *Hub {
 	h := New(opts)
-	h.limits = limits{matches: matches, bytes: bytes, revisions: revisions, rows: rows, cache: cache}
+	h.limits = limits{matches: matches, bytes: bytes, revisions: revisions, rows: rows, ahead: cache / 2, pastRows: 3 * rows, cache: cache}
+	h.runs.ahead, h.runs.mean = cache/2, 50
 	return h
 }
 

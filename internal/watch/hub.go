@@ -40,8 +40,11 @@ type Options struct {
 	View func() *mvcc.View
 	// Tasks runs the hub's own work.
 	Tasks env.Tasks
-	// Slowly runs a read of the history, a few at a time; nil runs it at once.
+	// Slowly runs a read of the history, a few at a time; nil runs it at once. Pause is
+	// called between slices of it, some tens of microseconds each, so that others go
+	// first; nil is none.
 	Slowly func(read func())
+	Pause  func()
 	// Rights returns what permissions depend on, as it is published: watches are judged
 	// again when it is another one. nil: they are judged once.
 	Rights func() any
@@ -81,9 +84,13 @@ type asking struct {
 // New makes a hub. Its Published is to be called after every publication.
 func New(opts Options) *Hub {
 	h := &Hub{opts: opts, limits: usual}
+	h.runs.ahead, h.runs.mean = h.limits.ahead, firstMean
 	h.touch = h.touchGroup
 	if opts.Slowly == nil {
 		h.opts.Slowly = func(read func()) { read() }
+	}
+	if opts.Pause == nil {
+		h.opts.Pause = func() {}
 	}
 	return h
 }
@@ -103,6 +110,8 @@ type group struct {
 	// instead of doing the same.
 	building sync.Mutex
 	runs     []*run // under cache.mu
+	// kept is how many runs there are.
+	kept atomic.Int64
 }
 
 // Published tells the hub that a newer view can be had. It never waits, and does
@@ -173,7 +182,7 @@ func (h *Hub) matchRing(walk *mvcc.Recent, hi id.Revision) (upto id.Revision, mo
 	e := &h.event
 	var last id.Revision
 	for n := 0; ; n++ {
-		if ok, _ := walk.Next(e); !ok {
+		if !walk.Next(e) {
 			*e = mvcc.Event{} // holds a piece of the ring
 			return hi, false
 		}

@@ -3,6 +3,7 @@ package watch_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/kvorum/kvorum/internal/state/command"
@@ -385,6 +386,62 @@ func TestAStalledStreamIsOnlyACursor(t *testing.T) {
 		if n != 1000 {
 			t.Errorf("watch %d saw %d", id, n)
 		}
+	}
+}
+
+// Who is behind finds what was read ahead for it and leaves nothing of it. When more are
+// behind than there is room for, less is read ahead for each: everybody still comes to
+// the end.
+func TestWhatIsReadAheadIsUsedUp(t *testing.T) {
+	const puts = 800
+	reads := 0
+	w := newWorld(t, 1000, func(o watch.Options) *watch.Hub {
+		o.Slowly = func(read func()) { reads++; read() }
+		return watch.NewSmall(o, 100, 500, 1000, 1000, 40_000)
+	})
+	for i := range puts {
+		w.apply(put(fmt.Sprintf("k%d", i%8), fmt.Sprint(i)))
+	}
+	w.run()
+	behind := func(from byte) func() (more bool) {
+		c := w.client()
+		c.stream.Create(&watch.Request{Key: []byte{from}, End: []byte{0}, Start: 2})
+		at := int64(2)
+		return func() bool {
+			m, ok := c.next()
+			if !ok {
+				if at != puts+2 {
+					t.Fatalf("the last one is revision %d", at-1)
+				}
+				c.stream.Close()
+				return false
+			}
+			for _, e := range m.Events {
+				if e.Kv.ModRevision != at {
+					t.Fatalf("revision %d came instead of %d", e.Kv.ModRevision, at)
+				}
+				at++
+			}
+			return true
+		}
+	}
+	responses := 0
+	for next := behind('a'); next(); {
+		responses++
+	}
+	if reads == 0 || responses < 4*reads || w.hub.Cached() != 0 {
+		t.Errorf("%d responses of %d reads, %d runs are left", responses, reads, w.hub.Cached())
+	}
+	reads, responses = 0, 0
+	var all []func() bool
+	for i := range 20 {
+		all = append(all, behind('A'+byte(i)))
+	}
+	for len(all) > 0 {
+		all = slices.DeleteFunc(all, func(next func() bool) bool { responses++; return !next() })
+	}
+	if responses < 2*reads || w.hub.Groups() != 0 {
+		t.Errorf("of twenty %d responses of %d reads, %d groups are left", responses, reads, w.hub.Groups())
 	}
 }
 

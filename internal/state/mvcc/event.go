@@ -18,7 +18,8 @@ type Event struct {
 	Sub     uint32
 	Deleted bool
 	Key     []byte
-	// Body is mvccpb.Event as it is on the wire, without prev_kv; nil before Load.
+	// Body is mvccpb.Event as it is on the wire, without prev_kv; nil in a walk of the
+	// Past, which has it by Past.Event.
 	Body []byte
 
 	// The live version that the change superseded; prevMain is 0 for none.

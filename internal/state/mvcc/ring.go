@@ -149,25 +149,19 @@ func (v *View) Recent(from id.Revision) (walk Recent, ok bool) {
 
 // Next moves to the next event; ok is false after the last. What e refers to is
 // never changed, and must not be held for long: it keeps a piece of the ring alive.
-func (w *Recent) Next(e *Event) (ok bool, err error) {
+func (w *Recent) Next(e *Event) (ok bool) {
 	for w.segment < len(w.segments) {
 		if w.at < w.count(w.segment) {
 			s := w.segments[w.segment]
 			s.event(&s.places[w.at], e)
 			w.at++
-			return true, nil
+			return true
 		}
 		w.segment++
 		w.at = 0
 	}
-	return false, nil
+	return false
 }
-
-// Load does nothing: an event of the ring is whole.
-func (w *Recent) Load(*Event) (ok bool, err error) { return true, nil }
-
-// Close does nothing: memory needs no closing.
-func (w *Recent) Close() {}
 
 func (s *segment) event(p *place, e *Event) {
 	*e = Event{
