@@ -105,6 +105,52 @@ const (
 	FencesOutliveLoad
 	// RemovalPassesFences: history is removed that the fences still have to read (rule 24).
 	RemovalPassesFences
+	// RingEdgeSkipped: the ring is read by a cursor that is one revision before it (rule 25).
+	RingEdgeSkipped
+	// HistoryOverlapsRing: the last revision that was read from history is read again
+	// from the ring.
+	HistoryOverlapsRing
+	// RingOutlivesLoad: a snapshot's installation does not empty the ring (rule 25).
+	RingOutlivesLoad
+	// BookmarkOfTheView: progress is the view's revision, whatever is owed (rule 25).
+	BookmarkOfTheView
+	// FilterStopsBookmarks: a watch with a filter is given no bookmarks.
+	FilterStopsBookmarks
+	// CompactedWatchHangs: a watch that compaction has passed is not told so.
+	CompactedWatchHangs
+	// CompactionEatsDelete: deletions of the compact revision are not shown.
+	CompactionEatsDelete
+	// ResumeRepeats: a watch that begins in the past begins one revision earlier.
+	ResumeRepeats
+	// FutureWatchAtOnce: a watch that begins in the future begins now.
+	FutureWatchAtOnce
+	// EventBeforeView: events are shown before readers see what they tell.
+	EventBeforeView
+	// PreviousOfNow: a previous value is that of now.
+	PreviousOfNow
+	// GroupSkipsAhead: what was read for one of a group is taken by others who are behind it.
+	GroupSkipsAhead
+	// ExpireOutlivesTerm: the end of a lease is proposed like a client's command (rule 14).
+	ExpireOutlivesTerm
+	// RenewUnconfirmed: a leader renews leases without making sure that it still leads.
+	RenewUnconfirmed
+	// RenewedWhileEnding: a lease whose end is proposed is still renewed.
+	RenewedWhileEnding
+	// DeadlineOfFollower: a new leader goes by when it heard of a lease (rule 26).
+	DeadlineOfFollower
+	// CheckpointIgnored: a new leader gives leases all of their time again, though less
+	// was checkpointed (rule 26).
+	CheckpointIgnored
+	// CheckpointKept: a renewal does not take the checkpoint back.
+	CheckpointKept
+	// LeaseEndsTwice: the keys of a lease are deleted in two revisions.
+	LeaseEndsTwice
+	// DetachedKeyDeleted: a key that was put again without its lease ends with it.
+	DetachedKeyDeleted
+	// LoadNotTold: the clock of the leases does not hear of a snapshot.
+	LoadNotTold
+	// LostEndLeaks: a lease whose end was lost in the log never ends.
+	LostEndLeaks
 	// Count is the number of defects plus one.
 	Count
 )
@@ -122,6 +168,11 @@ var names = [Count]string{
 	"commit-beyond-match", "heartbeat-commits-all", "leader-counts-unsynced", "conf-kept-on-truncation",
 	"snapshot-conf-of-now", "snapshot-conf-ignored",
 	"count-forgets-delete", "fences-outlive-load", "removal-passes-fences",
+	"ring-edge-skipped", "history-overlaps-ring", "ring-outlives-load", "bookmark-of-the-view", "filter-stops-bookmarks",
+	"compacted-watch-hangs", "compaction-eats-delete", "resume-repeats", "future-watch-at-once", "event-before-view",
+	"previous-of-now", "group-skips-ahead",
+	"expire-outlives-term", "renew-unconfirmed", "renewed-while-ending", "deadline-of-follower", "checkpoint-ignored",
+	"checkpoint-kept", "lease-ends-twice", "detached-key-deleted", "load-not-told", "lost-end-leaks",
 }
 
 // String names the defect as the simulator's flag does.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
@@ -27,10 +28,10 @@ import (
 //	else               since + grace + TTL, or + what was checkpointed before since
 //
 // since is when this member learned that it leads in the term that it leads in, and
-// renewed when the lease was granted or last renewed. So a lease never ends before
-// its TTL has passed since the latest renewal that anybody was told of: a renewal by
-// an earlier leader was confirmed before since (see renewals), and none of this one
-// is before it.
+// had applied all that earlier leaders have said (Member.leads); renewed when the
+// lease was granted or last renewed. So a lease never ends before its TTL has passed
+// since the latest renewal that anybody was told of: a renewal by an earlier leader
+// was confirmed before since (see renewals), and none of this one is before it.
 //
 // Renewals take mu for reading, everything else for writing and for a bounded time.
 type deadlines struct {
@@ -97,6 +98,9 @@ func seconds(n int64) time.Duration { return time.Duration(min(n, longest)) * ti
 // end is when a lease ends, if this member leads. Both locks will do.
 func (d *deadlines) end(r *record) env.Instant {
 	renewed := env.Instant(r.renewed.Load())
+	if defect.On(defect.CheckpointIgnored) && renewed < d.since {
+		return d.since.Add(d.grace + seconds(r.ttl))
+	}
 	switch {
 	case renewed >= d.since:
 		return renewed.Add(seconds(r.ttl))
@@ -106,12 +110,21 @@ func (d *deadlines) end(r *record) env.Instant {
 	return d.since.Add(d.grace + seconds(cmp.Or(r.remaining, r.ttl)))
 }
 
-// follow takes in what has changed: who leads, and which leases there are. What is
-// to be said to those who wait is appended to the results.
+// follow takes in what has changed: which leases there are, and who leads. What is to
+// be said to those who wait is appended to the results.
 func (d *deadlines) follow(now env.Instant, term id.Term, to []ended) []ended {
-	if term != d.term {
-		d.term, d.since = term, now
+	to = d.read(now, to)
+	if term != d.term { // after the changes: none of them is of a term that begins here
+		d.term = term
+		if !defect.On(defect.DeadlineOfFollower) {
+			d.since = now
+		}
 	}
+	return to
+}
+
+// read takes in which leases there are.
+func (d *deadlines) read(now env.Instant, to []ended) []ended {
 	for {
 		changes, anew, ok := d.feed.Next()
 		if !ok {
@@ -334,7 +347,7 @@ func (d *deadlines) renew(name id.Lease, at env.Instant) (of command.LeaseName, 
 		return command.LeaseName{}, 0, isGone
 	}
 	r := &d.recs[i]
-	if r.stage == ending || r.stage == noting {
+	if (r.stage == ending && !defect.On(defect.RenewedWhileEnding)) || r.stage == noting {
 		return command.LeaseName{}, 0, isHeld
 	}
 	for before := r.renewed.Load(); before < int64(at); before = r.renewed.Load() {
@@ -342,7 +355,7 @@ func (d *deadlines) renew(name id.Lease, at env.Instant) (of command.LeaseName, 
 			break
 		}
 	}
-	if r.remaining > 0 {
+	if r.remaining > 0 && !defect.On(defect.CheckpointKept) {
 		return r.LeaseName, r.ttl, isNoted
 	}
 	return r.LeaseName, r.ttl, isRenewed

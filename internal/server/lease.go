@@ -108,7 +108,9 @@ func (s Session) MayRenew(lease id.Lease) error {
 
 // leads says in which term this member leads; 0 if it does not. Group.Term and
 // Group.Leader alone may be of two moments; a term that is new is therefore looked
-// at once more under the group's lock.
+// at once more under the group's lock. It counts from when an entry of that term is
+// applied: what entries of former terms say of leases, which may be applied after the
+// election, was said by others.
 func (m *Member) leads() id.Term {
 	if m.opts.Group.Leader() != m.opts.Member {
 		return 0
@@ -118,7 +120,7 @@ func (m *Member) leads() id.Term {
 		return term
 	}
 	status := m.opts.Group.Status()
-	if status.Role != raft.Leader {
+	if status.Role != raft.Leader || m.opts.State.View().At.Term != status.Hard.Term {
 		return 0
 	}
 	m.leases.term.Store(uint64(status.Hard.Term))

@@ -65,7 +65,9 @@ type Report struct {
 	Events, Steps, Calls, Commands, Starts uint64
 	// Simulated is how long the world lasted, in its own time.
 	Simulated time.Duration
-	Story     string
+	// Latest is how late a lease has ended at most, once the faults had stopped.
+	Latest time.Duration
+	Story  string
 	// Marks counts the rare things that were reached.
 	Marks map[string]uint64
 }
@@ -77,7 +79,7 @@ func Run(o Options) Report {
 	report := Report{
 		Seed: o.Seed, Replicas: o.Replicas, Cluster: o.Cluster, Failure: w.failure, Hash: w.trace.hash, Story: w.trace.story(), Marks: w.trace.marks,
 		Events: w.trace.events, Steps: w.steps, Calls: uint64(len(w.history.calls)), Commands: uint64(len(w.ledger.commands)),
-		Simulated: time.Duration(w.env.Now()),
+		Simulated: time.Duration(w.env.Now()), Latest: w.ledger.tenures.latest,
 	}
 	for _, r := range w.replicas {
 		report.Starts += uint64(r.runs)

@@ -26,8 +26,10 @@ type client struct {
 	id    int
 
 	current *call
-	tags    uint64
-	wakeAt  env.Instant
+	// told, unless it is nil, is shown what every call ends with, nil for no answer.
+	told   func(request, response any)
+	tags   uint64
+	wakeAt env.Instant
 }
 
 // call is one call on its way.
@@ -218,7 +220,15 @@ func (c *client) end() {
 	if call.draft.searched() {
 		w.history.add(call.name, op)
 	}
-	c.current = nil
+	c.over(response)
+}
+
+// over forgets the call that has ended.
+func (c *client) over(response any) {
+	request := c.current.draft.request
+	if c.current = nil; c.told != nil {
+		c.told(request, response)
+	}
 }
 
 // lost ends a call whose member has died.
@@ -231,14 +241,14 @@ func (c *client) lost(why string) {
 			Client: c.id, Call: call.began, Return: linear.Forever, Request: call.draft.request, Unknown: true,
 		})
 	}
-	c.current = nil
+	c.over(nil)
 }
 
 // isRefusal says whether an error is the state's answer, rather than the loss of
 // one.
 func isRefusal(err error) bool {
 	for _, refusal := range []error{
-		command.ErrKeyNotFound, command.ErrLeaseNotFound, command.ErrCompacted, command.ErrFutureRevision,
+		command.ErrKeyNotFound, command.ErrLeaseNotFound, command.ErrLeaseExists, command.ErrCompacted, command.ErrFutureRevision,
 	} {
 		if errors.Is(err, refusal) {
 			return true

@@ -101,6 +101,7 @@ func (run *runner) campaign(o Options) bool {
 	Campaign(o, run.count, func(r Report) bool {
 		done++
 		total.Calls, total.Commands, total.Simulated = total.Calls+r.Calls, total.Commands+r.Commands, total.Simulated+r.Simulated
+		total.Latest = max(total.Latest, r.Latest)
 		for name, n := range r.Marks {
 			marks[name] += n
 		}
@@ -130,6 +131,7 @@ func (run *runner) campaign(o Options) bool {
 		for _, name := range Marks {
 			fmt.Fprintf(run.out, "%8d times %s\n", marks[name], name)
 		}
+		fmt.Fprintf(run.out, "in the calm no lease has ended more than %v late\n", total.Latest.Round(time.Millisecond))
 		return true
 	}
 	if !run.all {

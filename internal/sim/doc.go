@@ -12,7 +12,11 @@
 //	faults    crashes, pauses, stalls, failed syncs, full disks, flipped bits, splits,
 //	          rolling restarts
 //	client    calls and what came of them; workload draws the requests
-//	ledger    what was applied: the judge of logs and states, with the oracle beside
+//	watcher   clients with streams of watches, on one member after the other; watching
+//	          judges what each watch is told
+//	lessee    clients with leases; locker takes a lock that hangs on one
+//	ledger    what was applied: the judge of logs and states, with the oracle beside;
+//	          events are what watches are owed, tenures the lives of leases
 //	campaign  many worlds, and the story of the first that fails
 //	shrink    a smaller world that fails as well, for a story that can be read
 //
@@ -21,7 +25,21 @@
 // within a bounded time. Every check that can be made at once is made at once, so
 // that a story ends where things went wrong; the rest is judged at the end.
 //
+// What watches and leases are held to:
+//
+//	watches   each sees every event of its range once, in order and in whole revisions,
+//	          none that a reader of its member does not see; a bookmark is never ahead
+//	          of what the watch was told; at rest everything was seen, and said so
+//	leases    none ends before its TTL has passed, on the fastest clock of the world,
+//	          since its grant was applied or since the latest renewal that was answered
+//	          began; in the calm none ends later than lateBound after its TTL, or what
+//	          was checkpointed of it, has passed on the slowest; its keys go in one
+//	          revision, and nobody else's
+//	locks     who writes under the lock has the lowest revision of the queue, and no
+//	          higher one has written; two never believe at once that they hold it
+//
 // To add a checker: find the moment at which its promise can be judged (an entry
-// is applied: ledger; a call ends: client; a role changes: elections; the world
-// ends: verdict), and call world.fail with a sentence that names the promise.
+// is applied: ledger; a call ends: client; a watch is told: watching; a role
+// changes: elections; the world ends: verdict), and call world.fail with a sentence
+// that names the promise.
 package sim

@@ -39,6 +39,10 @@ func (h *history) learn(request, response any) {
 		told = r.Revision
 	case *command.RangeResponse:
 		told = r.Revision
+	case *command.LeaseGrantResponse:
+		told = r.Revision
+	case *command.LeaseRevokeResponse:
+		told = r.Revision
 	case *command.CompactResponse:
 		told = r.Revision
 		h.compacted = max(h.compacted, request.(*command.CompactRequest).Revision)
@@ -47,7 +51,8 @@ func (h *history) learn(request, response any) {
 }
 
 // resolved is the history with the fate of every unknown write learnt from the
-// ledger: it is there with its answer, or it never happened and is left out.
+// ledger: it is there with its answer, or it never happened and is left out. The ends
+// of leases, which no client has asked for, are added.
 func (h *history) resolved(l *ledger) []linear.Operation {
 	var all []linear.Operation
 	for i, op := range h.calls {
@@ -60,6 +65,14 @@ func (h *history) resolved(l *ledger) []linear.Operation {
 			op.Return = linear.Forever
 		}
 		all = append(all, op)
+	}
+	for i, c := range l.commands {
+		if _, expires := c.request.(*command.LeaseExpire); expires {
+			place := int64(i) + 1
+			all = append(all, linear.Operation{
+				Client: -1, Call: -place, Return: linear.Forever, Place: place, Request: c.request, Response: c.response, Err: c.err,
+			})
+		}
 	}
 	return all
 }

@@ -26,6 +26,11 @@ type ledger struct {
 	hashes map[id.Index]uint64
 
 	confLedger
+	// events are what watches are owed, tenures the lives of leases, fence what the
+	// holders of the lock wrote.
+	events  eventLedger
+	tenures tenures
+	fence   fence
 }
 
 // decided is one index of the log.
@@ -50,7 +55,7 @@ type placed struct {
 func newLedger() *ledger {
 	return &ledger{
 		oracle: model.New(), byName: map[string]int{}, origins: map[command.Origin]int{}, hashes: map[id.Index]uint64{}, duties: map[string]id.Term{},
-		confLedger: newConfLedger(),
+		confLedger: newConfLedger(), events: newEventLedger(), tenures: newTenures(),
 	}
 }
 
@@ -154,6 +159,9 @@ func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outc
 			return fmt.Errorf("entry %d: %s\n\tgave      %s\n\tthe model %s", e.Index, model.Text(cmd.Body), got, want)
 		}
 	}
+	if err := l.obeyed(e.Term, cmd.Body, p.err); err != nil {
+		return fmt.Errorf("entry %d: %s: %w", e.Index, model.Text(cmd.Body), err)
+	}
 	if err := l.fact(cmd.Body, outcome.Err); err != nil && !isKV(cmd.Body) {
 		return fmt.Errorf("entry %d: %w", e.Index, err)
 	}
@@ -163,6 +171,15 @@ func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outc
 	}
 	l.commands = append(l.commands, p)
 	return nil
+}
+
+// obeyed takes note of what a command has changed, once the oracle has obeyed it.
+func (l *ledger) obeyed(term id.Term, body command.Body, refused error) error {
+	list := l.events.take(l.oracle)
+	if err := l.fence.judge(list, l.events.live); err != nil {
+		return err
+	}
+	return l.tenures.obey(l.oracle, term, body, refused)
 }
 
 // find returns the command of a call and its place, counted from 1; 0 if it is
@@ -239,10 +256,12 @@ func outcomesText(outcomes []command.Outcome) string {
 	return text
 }
 
-// isKV says whether the oracle obeys a command: facts about members are not its.
+// isKV says whether the oracle obeys a command: facts about members are not its, nor
+// is what leases have left.
 func isKV(body command.Body) bool {
 	switch body.Kind() {
-	case command.KindPut, command.KindDeleteRange, command.KindTxn, command.KindCompact:
+	case command.KindPut, command.KindDeleteRange, command.KindTxn, command.KindCompact,
+		command.KindLeaseGrant, command.KindLeaseRevoke, command.KindLeaseExpire:
 		return true
 	}
 	return false

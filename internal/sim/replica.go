@@ -64,6 +64,8 @@ type replica struct {
 	applied id.Index
 	// leads is the term in which it has just become leader and was not looked at.
 	leads id.Term
+	// expireAt is when the time of leases is to go on next, in true time.
+	expireAt env.Instant
 
 	startAt   env.Instant  // when it is started again
 	downBy    simenv.Crash // what a disk that goes down by itself means
@@ -139,6 +141,9 @@ func (r *replica) open() error {
 	// No table, one that forgets all the time, one that remembers everything: what
 	// replicas come to may not depend on it.
 	machine.KeepTips([]int{0, 2000, 1 << 20}[(r.number+r.runs)%3])
+	if s.watches.ring > 0 {
+		machine.KeepEvents(s.watches.ring)
+	}
 	// Nor on whether keys are counted, or in how large leaves.
 	machine.KeepCounts([]int{2, 1, 0, 5}[(r.number+r.runs)%4])
 	r.log, r.state, r.applied = log, machine, machine.Mark().Index
@@ -179,15 +184,25 @@ func (r *replica) open() error {
 		r.w.check(r, r.judgeLog(at, at))
 	}
 	r.host, r.group = h, group
-	r.services = server.New(server.Options{
-		Member: r.member, Group: group, State: machine, Clock: w.Clock,
-		Timeout: s.load.timeout, MaxRequestBytes: s.requestBytes(),
-		Peers: &peers{r, r.runs}, StrictReconfig: s.members.strict, MaxLearners: s.members.maxLearners,
-	})
+	r.serve()
 	for i, turner := range h.Stages() {
 		r.stages[i] = stage{Turner: turner, due: env.Never}
 	}
 	return nil
+}
+
+// serve makes the member's services; the time of leases goes on if anybody has some.
+func (r *replica) serve() {
+	s, w := &r.w.swarm, r.process.World()
+	r.services = server.New(server.Options{
+		Member: r.member, Group: r.group, State: r.state, Clock: w.Clock,
+		Tasks: w.Tasks, Rand: w.Rand, MinLeaseTTL: 1, LeaseGrace: s.leases.grace, LeaseCheckpoint: s.leases.checkpoint,
+		Timeout: s.load.timeout, MaxRequestBytes: s.requestBytes(),
+		Peers: &peers{r, r.runs}, StrictReconfig: s.members.strict, MaxLearners: s.members.maxLearners,
+	})
+	if r.expireAt = env.Never; s.leases.some() {
+		r.expireAt = r.w.env.Now()
+	}
 }
 
 // retention draws after how many bytes of the log a run flushes its store, and how

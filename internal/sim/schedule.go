@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/raft"
 )
 
 // stage is one of a host's stages as the schedule sees it.
@@ -34,6 +35,8 @@ const (
 	runStart
 	runOperator
 	runOverseer
+	runActor
+	runExpire
 )
 
 // maxSteps ends a world that never comes to rest at one time.
@@ -72,6 +75,9 @@ func (w *world) choices(list []runnable) []runnable {
 		if r.machine.BusyUntil() > now {
 			continue
 		}
+		if r.expireAt <= now {
+			list = append(list, runnable{runExpire, r, 0})
+		}
 		for i := range r.stages {
 			if s := &r.stages[i]; s.ready || s.due <= now {
 				list = append(list, runnable{runTurn, r, i})
@@ -94,6 +100,11 @@ func (w *world) choices(list []runnable) []runnable {
 			list = append(list, runnable{runOperator, nil, i})
 		}
 	}
+	for i, a := range w.actors {
+		if a.due() <= now {
+			list = append(list, runnable{runActor, nil, i})
+		}
+	}
 	if w.overseer.next <= now {
 		list = append(list, runnable{kind: runOverseer})
 	}
@@ -112,7 +123,7 @@ func (w *world) nextDue() env.Instant {
 			continue
 		}
 		next = min(next, r.syncDue())
-		idle := env.Never
+		idle := r.expireAt
 		for i := range r.stages {
 			if r.stages[i].ready {
 				idle = 0
@@ -129,6 +140,9 @@ func (w *world) nextDue() env.Instant {
 	}
 	for _, o := range w.operators {
 		next = min(next, o.due())
+	}
+	for _, a := range w.actors {
+		next = min(next, a.due())
 	}
 	return max(next, w.env.Now()+1)
 }
@@ -161,6 +175,10 @@ func (w *world) happen(c runnable) {
 		w.operators[c.n].act()
 	case runOverseer:
 		w.overseer.act()
+	case runActor:
+		w.actors[c.n].act()
+	case runExpire:
+		r.expire()
 	}
 	for _, r := range w.replicas {
 		r.afterwards()
@@ -175,6 +193,20 @@ func (r *replica) syncDue() env.Instant {
 		return due
 	}
 	return max(due, r.slowUntil)
+}
+
+// expire lets the time of leases go on.
+func (r *replica) expire() {
+	var again env.Instant
+	r.guard(func() { again = r.services.Expire() })
+	r.w.trace.fold(eventExpire, uint64(r.member), uint64(again))
+	if r.host != nil {
+		if s := r.group.Status(); s.Role == raft.Leader && r.state.Mark().Term == s.Hard.Term {
+			r.w.ledger.tenures.rules(s.Hard.Term)
+		}
+		r.expireAt = r.process.Clock.WorldTime(again)
+		r.wake()
+	}
 }
 
 // turn gives a stage its turn.

@@ -27,7 +27,10 @@ func (o Options) plan() (p plan, draw *simenv.Rand) {
 		p.swarm = drawSwarm(draw, o.Replicas)
 	}
 	p.drawLater(simenv.NewRand(o.Seed, o.family()+", later"), p.founders)
+	p.drawWatches(simenv.NewRand(o.Seed, o.family()+", watches"))
 	if o.Profile != nil {
+		// What a profile is about, it brings: nobody else watches or has leases.
+		p.watches, p.leases = watchSwarm{}, leaseSwarm{}
 		o.Profile(&p.swarm)
 	}
 	for _, name := range o.Without {
@@ -47,7 +50,7 @@ type cut struct {
 
 // cuts are in the order in which they are tried: what explains most is taken first.
 var cuts = slices.Concat(
-	faultCuts(), networkCuts(), memberCuts(), loadCuts(),
+	faultCuts(), networkCuts(), memberCuts(), watchCuts(), loadCuts(),
 	[]cut{
 		{"drift", func(p *plan) { p.driftPPM = 0 }},
 		{"lapses", func(p *plan) { p.lapsePermille = 0 }},
@@ -120,6 +123,20 @@ func memberCuts() []cut {
 		}})
 	}
 	return append(list, cut{"an-operator", func(p *plan) { p.members.operators = min(1, p.members.operators) }})
+}
+
+// watchCuts take those who watch, and those who have leases.
+func watchCuts() []cut {
+	return []cut{
+		{"lessees", func(p *plan) { p.leases.lessees = 0 }},
+		{"lockers", func(p *plan) { p.leases.lockers = 0 }},
+		{"watchers", func(p *plan) { p.watches.clients = 0 }},
+		{"checkpoints", func(p *plan) { p.leases.checkpoint = 0 }},
+		{"a-lessee", func(p *plan) { p.leases.lessees = min(1, p.leases.lessees) }},
+		{"a-locker", func(p *plan) { p.leases.lockers = min(1, p.leases.lockers) }},
+		{"a-watcher", func(p *plan) { p.watches.clients = min(1, p.watches.clients) }},
+		{"half-the-watches", func(p *plan) { p.watches.most = max(1, p.watches.most/2) }},
+	}
 }
 
 // loadCuts leave clients something to do.

@@ -37,6 +37,8 @@ type swarm struct {
 	network netSwarm
 	faults  faultSwarm
 	load    loadSwarm
+	watches watchSwarm
+	leases  leaseSwarm
 	// cluster: members may come and go.
 	cluster bool
 	members memberSwarm
@@ -109,6 +111,30 @@ type loadSwarm struct {
 	registers, pairs, anything, reads, history, compactions, duties, transfers int64
 }
 
+// watchSwarm is what watchers do.
+type watchSwarm struct {
+	clients int           // with a stream each
+	most    int           // watches of a client
+	pause   time.Duration // mean time between the changes of one
+	stall   time.Duration // how long a client does not read at most, now and then
+	tick    time.Duration // between bookmarks
+	ring    int           // bytes for the newest events
+}
+
+// leaseSwarm is what those do who have leases.
+type leaseSwarm struct {
+	lessees, lockers int
+	pause            time.Duration // mean time between the calls of one
+	ttl              int64         // longest, in seconds
+	kept             int64         // permille of leases that are kept alive for a while
+	every            int64         // mean time between renewals, in permille of the TTL
+	grace            time.Duration
+	checkpoint       time.Duration // between checkpoints; 0 is never
+}
+
+// some says whether anybody has leases, so that their time must go on.
+func (l *leaseSwarm) some() bool { return l.lessees+l.lockers > 0 }
+
 // total is the sum of the weights.
 func (l loadSwarm) total() int64 {
 	return l.registers + l.pairs + l.anything + l.reads + l.history + l.compactions + l.duties + l.transfers
@@ -169,6 +195,28 @@ func (s *swarm) drawLater(r *simenv.Rand, founders int) {
 	f.flipLog = oneOf[int64](r, 0, 500, 1000)
 	if s.cluster && founders > 2 && s.members.operators == 0 && r.OneIn(3) {
 		f.flip = between(r, 200*time.Millisecond, 2*time.Second)
+	}
+}
+
+// drawWatches draws who watches and who has leases, from a stream of its own.
+func (s *swarm) drawWatches(r *simenv.Rand) {
+	s.watches = watchSwarm{
+		clients: 1 + r.Intn(3),
+		most:    1 + r.Intn(4),
+		pause:   oneOf(r, 20*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond),
+		stall:   oneOf(r, 0, 10*time.Millisecond, 300*time.Millisecond),
+		tick:    oneOf(r, 20*time.Millisecond, 60*time.Millisecond, 150*time.Millisecond),
+		ring:    oneOf(r, 300, 2000, 1<<20),
+	}
+	s.leases = leaseSwarm{
+		lessees:    1 + r.Intn(2),
+		lockers:    r.Intn(3),
+		pause:      oneOf(r, 50*time.Millisecond, 150*time.Millisecond, 400*time.Millisecond),
+		ttl:        oneOf[int64](r, 1, 1, 1, 3),
+		kept:       oneOf[int64](r, 300, 900),
+		every:      oneOf[int64](r, 100, 330, 900),
+		grace:      oneOf(r, 0, s.election),
+		checkpoint: oneOf(r, 0, 0, 50*time.Millisecond, 300*time.Millisecond),
 	}
 }
 
@@ -301,7 +349,7 @@ func (s swarm) String() string {
 	if s.cluster {
 		text = fmt.Sprintf("\nmembers %+v", s.members)
 	}
-	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v",
+	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v\nwatches %+v\nleases  %+v",
 		s.storm, s.election, s.turnCost, s.segmentBytes, s.maxSegmentBytes, s.batchBytes, s.flushBytes,
-		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load) + text
+		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load, s.watches, s.leases) + text
 }

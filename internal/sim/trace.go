@@ -32,6 +32,7 @@ var Marks = []string{
 	markAudit, markTimeout, markTooMany, markUnknownApplied, markLostLeader, markCompactedRead, markPowerAll, markForked, markGivenUp,
 	markPieces, markHash, markSplit, markRolling,
 	markChange[command.AddMember], markChange[command.AddLearner], markChange[command.RemoveMember], markChange[command.PromoteMember],
+	markPast, markBookmark, markOvertaken, markEnded, markLocked, markNoted,
 	markJoint, markLost, markRemoved, markShutDown, markStrict,
 }
 
@@ -67,6 +68,12 @@ const (
 	markStrict         = "a change was refused by the strict check"
 	markSplit          = "the network was split"
 	markRolling        = "all members were restarted one after the other"
+	markPast           = "a watch read the history"
+	markBookmark       = "a watch was given a bookmark"
+	markOvertaken      = "a watch was overtaken by a compaction"
+	markEnded          = "a lease has ended by itself"
+	markLocked         = "a lock was taken"
+	markNoted          = "a lease was checkpointed"
 	markPowerAll       = "all members lost their power at once"
 )
 
@@ -95,6 +102,9 @@ const (
 	eventStart
 	eventRole
 	eventEnd
+	eventWatch
+	eventWatched
+	eventExpire
 )
 
 // fold adds an event and its numbers to the hash.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -24,6 +25,48 @@ func (w *world) settle() {
 		}
 		w.converge()
 	}
+	w.leasesEnd()
+	w.watchesEnd()
+}
+
+// leasesEnd waits until all leases have ended, each in its time: nobody renews them.
+func (w *world) leasesEnd() {
+	l := &w.ledger.tenures
+	for l.settled = w.env.Now(); w.failure == nil; {
+		t := l.living()
+		if t == nil {
+			return
+		}
+		w.runUntil(l.due(t).Add(lateBound+1), func() bool { return t.over != 0 })
+		if w.failure == nil && t.over == 0 {
+			w.check("in the calm", l.late(t, w.env.Now()))
+		}
+	}
+}
+
+// watchesEnd waits until all watches have seen everything and been told so.
+func (w *world) watchesEnd() {
+	if w.failure != nil {
+		return
+	}
+	var waits *watching
+	done := func() bool {
+		for _, c := range w.watchers {
+			if waits = c.unsettled(); waits != nil {
+				return false
+			}
+		}
+		return true
+	}
+	if w.runUntil(w.env.Now().Add(w.watchBound()), done); w.failure == nil && !done() {
+		w.fail("a watch has not seen everything %v after the world came to rest at revision %d, or was not told that it has: %v, next %v",
+			w.watchBound(), w.ledger.oracle.Revision(), waits, waits.owed(w.ledger, w.ledger.oracle.Revision()))
+	}
+}
+
+// watchBound is how long a watch may take at rest.
+func (w *world) watchBound() time.Duration {
+	return time.Second + 4*w.swarm.watches.tick + w.swarm.watches.stall
 }
 
 // keyPatience is how long porcupine may search for the order of one key.
@@ -43,19 +86,7 @@ func (w *world) calmBound() time.Duration {
 // member, and waits until all members have applied all.
 func (w *world) converge() {
 	end := w.env.Now().Add(w.calmBound())
-	w.await(end, "calls end", func() bool {
-		for _, c := range w.clients {
-			if c.current != nil {
-				return false
-			}
-		}
-		for _, o := range w.operators {
-			if o.current != nil {
-				return false
-			}
-		}
-		return w.lost == nil
-	})
+	w.await(end, "calls end", func() bool { return w.idle() && w.lost == nil })
 	for _, r := range w.replicas {
 		if !w.serves(r) {
 			continue
@@ -153,6 +184,8 @@ func (w *world) judge() {
 		w.fail("not linearizable: %v", err)
 		return
 	}
+	// What leases end is nobody's call: their keys are not searched for an order.
+	all = slices.DeleteFunc(all, func(op linear.Operation) bool { return op.Client < 0 || op.Client >= firstCaller })
 	givenUp, err := linear.CheckKeys(all, keyPatience)
 	if err != nil {
 		w.fail("%v", err)

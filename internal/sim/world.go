@@ -16,7 +16,12 @@ type world struct {
 	clients  []*client
 	// operators change the membership; overseer follows it up.
 	operators []*operator
-	overseer  *overseer
+	// watchers watch; lessees and lockers have leases. All of them are actors.
+	watchers []*watcher
+	lessees  []*lessee
+	lockers  []*locker
+	actors   []actor
+	overseer *overseer
 	// lost is the member whose machine is gone for good while it is a member yet.
 	lost *replica
 	// leaving counts, for each member, the changes that would take its vote and were
@@ -86,10 +91,60 @@ func newWorld(o Options) *world {
 	for i := range w.swarm.members.operators {
 		w.operators = append(w.operators, newOperator(w, i))
 	}
+	w.populate()
 	w.overseer = newOverseer(w)
 	w.faults = newFaults(w)
 	w.auditor = newAuditor(w)
 	return w
+}
+
+// actor is one of those who do something of their own accord.
+type actor interface {
+	due() env.Instant
+	act()
+}
+
+// populate makes those who watch and those who have leases.
+func (w *world) populate() {
+	l := &w.ledger.tenures
+	l.now, l.mark, l.drift, l.grace = w.env.Now, w.trace.mark, w.swarm.driftPPM, w.swarm.leases.grace
+	for i := range w.swarm.watches.clients {
+		w.watchers = append(w.watchers, newWatcher(w, i))
+		w.actors = append(w.actors, w.watchers[i])
+	}
+	for i := range w.swarm.leases.lessees {
+		w.lessees = append(w.lessees, newLessee(w, i))
+		w.actors = append(w.actors, w.lessees[i])
+	}
+	for i := range w.swarm.leases.lockers {
+		w.lockers = append(w.lockers, newLocker(w, i))
+		w.actors = append(w.actors, w.lockers[i])
+	}
+}
+
+// idle says that no call is under way.
+func (w *world) idle() bool {
+	for _, c := range w.clients {
+		if c.current != nil {
+			return false
+		}
+	}
+	for _, o := range w.operators {
+		if o.current != nil {
+			return false
+		}
+	}
+	for _, c := range w.lessees {
+		if c.busy() {
+			return false
+		}
+	}
+	for _, c := range w.lockers {
+		if c.busy() {
+			return false
+		}
+	}
+	return true
 }
 
 // members are the ids of all machines.
@@ -163,5 +218,6 @@ func (w *world) elected(r *replica, term id.Term) {
 	}
 	w.leaders[term] = now
 	w.witness.elected(r, term)
+	w.ledger.tenures.leads(term)
 	w.faults.coup(r)
 }

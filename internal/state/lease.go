@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/lease"
@@ -89,6 +90,12 @@ func (m *Machine) end(name id.Lease) (deleted int, err error) {
 	list, err := m.leases.Keys(name)
 	if err != nil {
 		return 0, damagedLeases(fmt.Errorf("keys of %x: %w", uint64(name), err))
+	}
+	if defect.On(defect.LeaseEndsTwice) && len(list) > 1 {
+		if err := m.store.DeleteAttached(name, list[:1]); err != nil {
+			return 0, err
+		}
+		list = list[1:]
 	}
 	if err := m.store.DeleteAttached(name, list); err != nil {
 		return 0, err

@@ -66,6 +66,8 @@ type Machine struct {
 	// owed and shown serve the defects MarkOutsideBatch and CompactLate.
 	owed  bool
 	shown id.Revision
+	// ahead serves the defect EventBeforeView: what watches see and readers do not.
+	ahead atomic.Pointer[View]
 }
 
 // Open reads the state of a group from the store. dir is where Freeze makes its
@@ -107,6 +109,10 @@ func (m *Machine) KeepCounts(rows int) {
 	m.store.KeepCounts(rows)
 	m.publish()
 }
+
+// KeepEvents gives the ring of newest events another budget in bytes; what watches
+// see does not depend on it.
+func (m *Machine) KeepEvents(budget int) { m.store.KeepEvents(budget) }
 
 // OnPublish has f called after each view that is published, in the applier's turn
 // and before anything that the view shows is acknowledged. f must not wait. There is
@@ -408,6 +414,10 @@ func (m *Machine) free() (worked bool, err error) {
 	}
 	if defect.On(defect.CompactLate) && m.shown < m.store.Removing() {
 		m.shown = m.store.State().Compacted
+		m.publish()
+		return true, nil
+	}
+	if defect.On(defect.EventBeforeView) && m.ahead.Load() != nil {
 		m.publish()
 		return true, nil
 	}

@@ -38,7 +38,9 @@ func (m *Machine) publish() {
 		horizon: mvcc.Horizon{Compacted: m.shown, Loads: m.loads},
 	}
 	v.kv.Compacted = m.shown
-	m.view.Store(v)
+	if !defect.On(defect.EventBeforeView) || !m.holdsBack(v) {
+		m.view.Store(v)
+	}
 	m.leases.Publish()
 	m.tokens.Publish()
 	if told := m.published.Load(); told != nil {
@@ -46,12 +48,30 @@ func (m *Machine) publish() {
 	}
 }
 
+// holdsBack serves the defect EventBeforeView: every other view with new events is
+// shown to watches only, until the next turn.
+func (m *Machine) holdsBack(v *View) bool {
+	now, held := m.view.Load(), m.ahead.Swap(nil)
+	if now == nil || held != nil || now.horizon.Loads != m.loads || now.kv.Revision >= v.kv.Revision {
+		return false
+	}
+	m.ahead.Store(v)
+	return true
+}
+
 // horizon is what is published now. Readers call it from any goroutine.
 func (m *Machine) horizon() mvcc.Horizon { return m.view.Load().horizon }
 
 // KV is the latest view of the keys and their events. It may be called from any
 // goroutine.
-func (m *Machine) KV() *mvcc.View { return &m.view.Load().kv }
+func (m *Machine) KV() *mvcc.View {
+	if defect.On(defect.EventBeforeView) {
+		if v := m.ahead.Load(); v != nil {
+			return &v.kv
+		}
+	}
+	return &m.view.Load().kv
+}
 
 // State tells the view's revision, compact revision and byte counts.
 func (v *View) State() mvcc.State { return v.kv.State }

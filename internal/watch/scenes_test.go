@@ -461,3 +461,41 @@ func TestAClosedHubEndsItsStreams(t *testing.T) {
 	w.apply(put("a", "1"))
 	w.run()
 }
+
+// A watch that waits for a revision is given no bookmark of one before it, however
+// far the hub has come (seed 25 of a lone member).
+func TestABookmarkIsNeverBeforeTheStart(t *testing.T) {
+	w := newWorld(t, 1<<20, watch.New)
+	c := w.client()
+	w.apply(put("a", "1"))
+	c.stream.Create(&watch.Request{Key: []byte("z"), Start: 3, Progress: true})
+	c.want("created", "0@2 created")
+	c.stream.Tick()
+	w.apply(put("a", "2"))
+	c.stream.Tick() // the hub has not matched revision 3 yet
+	if m, ok := c.next(); ok {
+		t.Errorf("before the start: %s", tell(m))
+	}
+	w.run()
+	c.stream.Tick()
+	c.want("at the start", "0@3")
+}
+
+// What a watch is told of the store's revision does not go back, though what it is
+// shown was put together for another one before it was created (seed 2 of a lone
+// member).
+func TestHeadersDoNotGoBackBehindTheCreation(t *testing.T) {
+	w := newWorld(t, 1<<20, watch.New)
+	w.apply(put("a", "1"))
+	w.apply(put("a", "2"))
+	first, second, late := w.client(), w.client(), w.client()
+	past := watch.Request{Key: []byte("a"), Start: 2}
+	for _, c := range []*client{first, second} {
+		r := past
+		c.stream.Create(&r)
+	}
+	first.want("the past", "0@3 created", "0@3 PUT a=1.2 PUT a=2.3")
+	w.apply(put("b", "1"))
+	late.stream.Create(&past)
+	late.want("the same past later", "0@4 created", "0@4 PUT a=1.2 PUT a=2.3")
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
@@ -197,11 +198,17 @@ func (s *Stream) Create(r *Request) {
 		h.leave(sub)
 		s.reply(s.overtaken(sub, view))
 	case r.Start <= view.Revision:
-		sub.behind = true
+		sub.behind, sub.told = true, view.Revision
 		sub.next = r.Start
-		sub.owe(r.Start, view.Revision)
+		if defect.On(defect.ResumeRepeats) && r.Start > view.Compacted {
+			sub.next--
+		}
+		sub.owe(sub.next, view.Revision)
 	default:
 		sub.next = r.Start
+		if defect.On(defect.FutureWatchAtOnce) {
+			sub.next = view.Revision + 1
+		}
 	}
 }
 
@@ -317,10 +324,14 @@ func (s *Stream) Tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sub := range s.order {
-		if !sub.progress || sub.stuck {
+		if !sub.progress || sub.stuck || defect.On(defect.FilterStopsBookmarks) && (sub.noPuts || sub.noDeletes) {
 			continue
 		}
-		if at := sub.cursor(done) - 1; sub.quiet && !sub.queued && sub.start <= hi && at <= hi {
+		at, idle := sub.cursor(done)-1, sub.quiet && !sub.queued
+		if defect.On(defect.BookmarkOfTheView) {
+			at, idle = hi, sub.quiet
+		}
+		if idle && sub.start <= at && at <= hi {
 			s.reply(Response{ID: sub.id, Revision: at})
 		}
 		sub.quiet = true
@@ -482,6 +493,9 @@ func (s *Stream) take(sub *Subscription, got *run, failed error) (r Response, ok
 		}
 	}
 	sub.next = got.upto + 1
+	if defect.On(defect.HistoryOverlapsRing) && got.past && last == got.upto {
+		sub.next = got.upto
+	}
 	if sub.due >= sub.next || sub.behind && got.upto < max(sub.told, got.hi) {
 		sub.queue()
 	} else {
@@ -496,7 +510,7 @@ func (s *Stream) lose(sub *Subscription) (r Response, ok bool, err error) {
 	defer s.hub.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sub.ended {
+	if sub.ended || defect.On(defect.CompactedWatchHangs) {
 		return Response{}, false, nil
 	}
 	s.hub.leave(sub)

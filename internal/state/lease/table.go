@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/state/command"
@@ -81,6 +82,7 @@ func Open(group id.Group, db engine.Reader) (*Table, error) {
 // Reload reads them anew, after all rows of the group were replaced. The reader of
 // changes is told so by the next Publish.
 func (t *Table) Reload() error {
+	again := t.leases != nil
 	t.leases, t.births = map[id.Lease]facts{}, 0
 	row, err := t.db.Get(keys.AppendMeta(nil, t.group, rowBirths), nil)
 	if err == nil {
@@ -101,7 +103,9 @@ func (t *Table) Reload() error {
 		return nil
 	})
 	t.changes = t.changes[:0]
-	t.feed.publish(all, true)
+	if !again || !defect.On(defect.LoadNotTold) {
+		t.feed.publish(all, true)
+	}
 	return err
 }
 

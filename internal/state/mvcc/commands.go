@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 )
@@ -89,7 +90,9 @@ func (s *Store) put(r *command.PutRequest) (*command.PutResponse, error) {
 		}
 	}
 	s.write(r.Key, &v, &c)
-	s.moveLease(r.Key, prev.lease, v.lease)
+	if !defect.On(defect.DetachedKeyDeleted) || v.lease != 0 {
+		s.moveLease(r.Key, prev.lease, v.lease)
+	}
 	return resp, nil
 }
 

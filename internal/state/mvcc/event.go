@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/bits"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -78,6 +79,9 @@ func kvOf(body []byte) []byte {
 // 3.2). Errors: ErrReplaced, engine.ErrIterators, *DamageError.
 func (v *View) AppendPrevious(dst []byte, e *Event) ([]byte, error) {
 	before := e.Revision - 1
+	if defect.On(defect.PreviousOfNow) {
+		return v.appendAt(dst, e.Key, v.Revision)
+	}
 	if e.prevMain == 0 && e.Sub == 0 || before < v.Compacted {
 		return dst, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -207,6 +208,9 @@ func (p *Past) order() []uint32 {
 // rowOf reads the row of the version that an event has made, nil for one that is no
 // more.
 func (p *Past) rowOf(it engine.Iterator, k *kept) ([]byte, error) {
+	if k.dead && defect.On(defect.CompactionEatsDelete) && k.main <= p.view.horizon().Compacted {
+		return nil, nil
+	}
 	if k.dead {
 		p.row = appendVersion(p.row[:0], &version{mod: k.main, sub: k.sub, dead: true})
 		return p.row, nil

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"errors"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
@@ -51,7 +52,11 @@ func (s *Store) DeleteAttached(lease id.Lease, list [][]byte) error {
 		if err != nil {
 			return err
 		}
-		if !found || prev.lease != lease {
+		if defect.On(defect.DetachedKeyDeleted) {
+			if !found {
+				continue
+			}
+		} else if !found || prev.lease != lease {
 			return &DamageError{keys.Text(keys.AppendUserKey(nil, s.group, key)).String(), errAttached}
 		}
 		c := prev.superseding()

@@ -108,7 +108,9 @@ func (s *Store) Reload() error {
 	if s.now.Revision < 1 || s.now.Compacted > s.now.Revision || s.removal.target > s.now.Compacted {
 		return &DamageError{rowState, errRow}
 	}
-	s.events.reset(s.now.Revision + 1)
+	if !defect.On(defect.RingOutlivesLoad) || s.events.low == 0 {
+		s.events.reset(s.now.Revision + 1)
+	}
 	return nil
 }
 

@@ -89,6 +89,10 @@ func (s *Store) Versions() []Version {
 	return kept
 }
 
+// Since lists the versions that were written after the first n, oldest first,
+// whatever is compacted. The list is shared and read-only.
+func (s *Store) Since(n int) []Version { return slices.Clip(s.versions[n:]) }
+
 // superseded says of each version whether its key has a later one at or below a
 // revision.
 func (s *Store) superseded(at id.Revision) []bool {
