@@ -36,13 +36,16 @@ func (p *Player) shrink(seed uint64, fresh bool, first *mismatch) error {
 	} else {
 		fresh = true
 	}
-	for size := len(best.steps) / 2; again && size > 0; size /= 2 {
-		for at := 0; at+size <= len(best.steps); {
-			if !try(slices.Delete(slices.Clone(best.steps), at, at+size), fresh) {
-				at += size
+	shorten := func(size int) {
+		for ; again && size > 0; size /= 2 {
+			for at := 0; at+size <= len(best.steps); {
+				if !try(slices.Delete(slices.Clone(best.steps), at, at+size), fresh) {
+					at += size
+				}
 			}
 		}
 	}
+	shorten(len(best.steps) / 2)
 	for at := 0; again && at < len(best.steps); at++ {
 		for progress := true; progress; {
 			progress = false
@@ -55,6 +58,7 @@ func (p *Player) shrink(seed uint64, fresh bool, first *mismatch) error {
 			}
 		}
 	}
+	shorten(1) // a step that names no revision needs fewer before it
 	return best.tell(seed, fresh, again)
 }
 
@@ -72,8 +76,15 @@ func (p *Player) replay(steps []Step, fresh bool) error {
 	return r.end()
 }
 
-// smallerThan lists a step's txn with one part of it left out.
+// smallerThan lists a step's txn with one part of it left out, or its range at the
+// newest revision.
 func smallerThan(step Step) []Step {
+	if r, ok := step.Request.(*command.RangeRequest); ok && r.Revision != 0 {
+		newest := *r
+		newest.Revision = 0
+		step.Request = &newest
+		return []Step{step}
+	}
 	t, ok := step.Request.(*command.TxnRequest)
 	if !ok {
 		return nil
