@@ -37,7 +37,8 @@ type tokens struct {
 	// fresh are those that were given out or used since turned; the others of before then
 	// are stale, and go with the next turn.
 	fresh, stale map[command.TokenDigest]*token
-	turned       env.Instant
+	// turned is the env.Instant of the latest turn; it changes under the lock.
+	turned atomic.Int64
 }
 
 // token is one token. It ends at until, of env.Instant, which each use moves.
@@ -47,14 +48,15 @@ type token struct {
 }
 
 func (t *tokens) init(feed *auth.Feed, ttl time.Duration, now env.Instant) {
-	t.feed, t.ttl, t.turned = feed, ttl, now
+	t.feed, t.ttl = feed, ttl
+	t.turned.Store(int64(now))
 	t.fresh, t.stale = map[command.TokenDigest]*token{}, map[command.TokenDigest]*token{}
 }
 
 // follow takes in what was given out, and forgets what has ended long ago. It is to be
 // called now and then.
 func (t *tokens) follow(now env.Instant) {
-	if !t.feed.More() && now.Sub(t.turned) < t.ttl {
+	if !t.feed.More() && !t.due(now) {
 		return
 	}
 	t.mu.Lock()
@@ -70,10 +72,13 @@ func (t *tokens) follow(now env.Instant) {
 			t.keep(one, now)
 		}
 	}
-	if now.Sub(t.turned) >= t.ttl {
+	if t.due(now) {
 		t.turn(now)
 	}
 }
+
+// due says that a lifetime has passed since the latest turn.
+func (t *tokens) due(now env.Instant) bool { return now.Sub(env.Instant(t.turned.Load())) >= t.ttl }
 
 // keep puts a token among the fresh ones. The lock is held.
 func (t *tokens) keep(one *token, now env.Instant) {
@@ -84,7 +89,8 @@ func (t *tokens) keep(one *token, now env.Instant) {
 }
 
 func (t *tokens) turn(now env.Instant) {
-	t.stale, t.fresh, t.turned = t.fresh, map[command.TokenDigest]*token{}, now
+	t.stale, t.fresh = t.fresh, map[command.TokenDigest]*token{}
+	t.turned.Store(int64(now))
 }
 
 // use finds a token that has not ended, and lets it live on.

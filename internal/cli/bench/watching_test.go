@@ -126,7 +126,7 @@ func TestLeasesThatEndTogetherEndNeitherEarlyNorUnnoticed(t *testing.T) {
 		t.Parallel() // what takes its time is the TTL
 		f := newFake()
 		f.hearing.soon = soon
-		args := append([]string{"lease-end", "--json", "--endpoint", f.serve(t).Endpoint, "--ending-leases", "30", "--ending-ahead", "1100ms", "--rate", "500"}, brief...)
+		args := append([]string{"lease-end", "--json", "--endpoint", f.serve(t).Endpoint, "--ending-leases", "30", "--ending-ahead", "2100ms", "--rate", "500"}, brief...)
 		return dataOf[[][]Ending](t, mustRun(t, args...))[0][0]
 	}
 	t.Run("in time", func(t *testing.T) {

@@ -20,7 +20,7 @@ type Token struct {
 
 // Feed is one reader's place in the tokens given out, oldest first. The writer never
 // waits for it.
-type Feed struct{ at *page }
+type Feed struct{ at atomic.Pointer[page] }
 
 // page is the tokens of one publication, and the way to the next one.
 type page struct {
@@ -62,19 +62,21 @@ func (t *Tokens) Publish() {
 func (t *Tokens) Follow() *Feed {
 	first := t.first.Swap(nil)
 	invariant.Check(first != nil, "the tokens are followed twice")
-	return &Feed{at: first}
+	f := &Feed{}
+	f.at.Store(first)
+	return f
 }
 
-// More says whether Next has something: one atomic load. A feed belongs to one
+// More says whether Next has something: two atomic loads. A feed belongs to one
 // goroutine at a time, but for More.
-func (f *Feed) More() bool { return f.at.next.Load() != nil }
+func (f *Feed) More() bool { return f.at.Load().next.Load() != nil }
 
 // Next takes the tokens of the next publication; nil if there is nothing new.
 func (f *Feed) Next() []Token {
-	next := f.at.next.Load()
+	next := f.at.Load().next.Load()
 	if next == nil {
 		return nil
 	}
-	f.at = next
+	f.at.Store(next)
 	return next.tokens
 }
