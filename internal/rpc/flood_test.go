@@ -100,8 +100,15 @@ func TestAHeaderBlockWithoutEnd(t *testing.T) {
 // Calls begun and reset at once stay charged: from some number on the connection is
 // not read until they have ended. Then it goes on.
 func TestRapidReset(t *testing.T) {
-	s, hot, addr := serveOurs(t, testLimits)
+	// No stream is refused for being one too many: each is to be begun.
+	limits := testLimits
+	limits.MaxConcurrentStreams = 100 * mostAbandoned
+	s, hot, addr := serveOurs(t, limits)
 	w := dialWire(t, addr)
+	if a := w.call(hotPath, encoded("echo x")); a.code != codes.OK {
+		t.Fatalf("before: %v", a)
+	}
+	c := onlyConn(t, s)
 	const many = 3 * mostAbandoned
 	sent := make(chan struct{})
 	go func() {
@@ -115,7 +122,6 @@ func TestRapidReset(t *testing.T) {
 		}
 	}()
 	other := dialGRPC(t, addr)
-	c := onlyConn(t, s)
 	peak := 0
 	for ended := 0; ended < many; {
 		select {
