@@ -54,11 +54,7 @@ func (s hotPut) Begin(call *rpc.Call, message []byte) { s.begin(call, message, f
 func (s hotPut) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	in := puts.Get().(*command.PutRequest)
 	err := s.admit(call, readPut(message, in), false)
-	var as server.Session
-	var later bool
-	if err == nil {
-		as, later, err = s.hotSession(call, caughtUp)
-	}
+	as, later, err := s.hotSession(call, err, caughtUp)
 	switch {
 	case err != nil:
 		call.Refuse(err)
@@ -89,11 +85,7 @@ func (s hotDelete) Begin(call *rpc.Call, message []byte) { s.begin(call, message
 func (s hotDelete) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	in := new(command.DeleteRangeRequest)
 	err := s.admit(call, readDelete(message, in), false)
-	var as server.Session
-	var later bool
-	if err == nil {
-		as, later, err = s.hotSession(call, caughtUp)
-	}
+	as, later, err := s.hotSession(call, err, caughtUp)
 	switch {
 	case err != nil:
 		call.Refuse(err)
@@ -122,32 +114,43 @@ type askedRange struct {
 	as server.Session
 }
 
-// Begin is rpc.Hot's.
-func (s hotRange) Begin(call *rpc.Call, message []byte) { s.begin(call, message, false) }
-
-func (s hotRange) begin(call *rpc.Call, message []byte, caughtUp bool) {
+// askedOf is the range that a call keeps, which is used again by later calls.
+func askedOf(call *rpc.Call) *askedRange {
 	in, _ := call.State.(*askedRange)
 	if in == nil {
 		in = new(askedRange)
 		call.State = in
 	}
-	err := readRange(message, &in.RangeRequest)
-	if err = s.admit(call, err, in.Serializable); err == nil {
-		err = toWire(in.Validate())
-	}
-	var later bool
-	if err == nil {
-		in.as, later, err = s.hotSession(call, caughtUp)
-	}
+	return in
+}
+
+// ask has a range answered once it may be read, or refuses it for err or for its
+// caller. later: the caller can be judged only once this member has caught up.
+func (s *kv) ask(call *rpc.Call, in *askedRange, err error, caughtUp bool) (later bool) {
+	in.as, later, err = s.hotSession(call, err, caughtUp)
 	switch {
 	case err != nil:
 		call.Refuse(err)
 	case later:
-		s.catchUp(call, func() { s.begin(call, message, true) })
 	case in.Serializable:
 		call.Push(host.Result{})
 	default:
 		s.member.Barrier(s.hostCall(call))
+	}
+	return later && err == nil
+}
+
+// Begin is rpc.Hot's.
+func (s hotRange) Begin(call *rpc.Call, message []byte) { s.begin(call, message, false) }
+
+func (s hotRange) begin(call *rpc.Call, message []byte, caughtUp bool) {
+	in := askedOf(call)
+	err := readRange(message, &in.RangeRequest)
+	if err = s.admit(call, err, in.Serializable); err == nil {
+		err = toWire(in.Validate())
+	}
+	if s.ask(call, in, err, caughtUp) {
+		s.catchUp(call, func() { s.begin(call, message, true) })
 	}
 }
 

@@ -41,11 +41,7 @@ func (s hotTxn) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	if err == nil && (in.ReadOnly() || s.member.AuthEnabled()) { // who proposes it does so too
 		err = toWire(s.member.ValidateTxn(&in.TxnRequest))
 	}
-	var as server.Session
-	var later bool
-	if err == nil {
-		as, later, err = s.hotSession(call, caughtUp)
-	}
+	as, later, err := s.hotSession(call, err, caughtUp)
 	switch {
 	case err != nil:
 		in.release()

@@ -278,11 +278,7 @@ type hotStream struct{ *kv }
 func (s hotStream) Begin(call *rpc.Call, message []byte) { s.begin(call, message, false) }
 
 func (s hotStream) begin(call *rpc.Call, message []byte, caughtUp bool) {
-	in, _ := call.State.(*askedRange)
-	if in == nil {
-		in = new(askedRange)
-		call.State = in
-	}
+	in := askedOf(call)
 	unread := readRange(message, &in.RangeRequest)
 	err := Check(call, s.member, streamNeeds(pb.KV_RangeStream_FullMethodName), false)
 	if err == nil {
@@ -291,19 +287,8 @@ func (s hotStream) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	if err == nil {
 		err = toWire(in.ValidateStream())
 	}
-	var later bool
-	if err == nil {
-		in.as, later, err = s.hotSession(call, caughtUp)
-	}
-	switch {
-	case err != nil:
-		call.Refuse(err)
-	case later:
+	if s.ask(call, in, err, caughtUp) {
 		s.catchUp(call, func() { s.begin(call, message, true) })
-	case in.Serializable:
-		call.Push(host.Result{})
-	default:
-		s.member.Barrier(s.hostCall(call))
 	}
 }
 

@@ -70,9 +70,13 @@ func session(ctx context.Context, member *server.Member) (server.Session, error)
 }
 
 // hotSession is session on a connection's reader, where nothing may wait: later says
-// that the call is to be begun again by catchUp. Without permissions to check it costs
+// that the call is to be begun again by catchUp. unread is what is wrong with the
+// request, if anything, and then the error. Without permissions to check it costs
 // two loads.
-func (s *kv) hotSession(call *rpc.Call, caughtUp bool) (as server.Session, later bool, err error) {
+func (s *kv) hotSession(call *rpc.Call, unread error, caughtUp bool) (as server.Session, later bool, err error) {
+	if unread != nil {
+		return as, false, unread
+	}
 	if !s.member.AuthEnabled() {
 		return s.member.Session, false, nil
 	}

@@ -64,27 +64,12 @@ func (p behindPlan) run(ctx context.Context, s Server, rest time.Duration, progr
 	if err := settle(ctx, []Server{s}, rest); err != nil {
 		return b, err
 	}
-	before, err := once(ctx, s, find("put"), p.opts)
-	if err != nil {
-		return b, err
-	}
-	if err := p.busy(ctx, s, &b); err != nil {
-		return b, err
-	}
-	if err := settle(ctx, []Server{s}, rest); err != nil {
-		return b, err
-	}
-	last := p.opts
-	last.Seed += 2
-	after, err := once(ctx, s, find("put"), last)
-	if err != nil {
-		return b, err
-	}
-	b.Quiet = joined(before, after)
-	if b.Quiet.P99 > 0 {
-		b.Ratio = float64(b.Busy.P99) / float64(b.Quiet.P99)
-	}
-	return b, nil
+	var err error
+	b.Quiet, b.Ratio, err = beside(ctx, s, p.opts, rest, func() (Result, error) {
+		err := p.busy(ctx, s, &b)
+		return b.Busy, err
+	})
+	return b, err
 }
 
 // busy puts while a watcher catches up.

@@ -57,27 +57,40 @@ func (p compactingPlan) run(ctx context.Context, s Server, rest time.Duration, p
 		return Compacting{}, err
 	}
 	c := Compacting{Server: s.label(), Revisions: p.revisions}
-	before, err := once(ctx, s, find("put"), p.opts)
+	var err error
+	c.Quiet, c.Ratio, err = beside(ctx, s, p.opts, rest, func() (Result, error) {
+		err := p.busy(ctx, s, &c)
+		return c.Busy, err
+	})
+	return c, err
+}
+
+// beside measures quiet puts, then busy ones, then quiet ones again, since a machine's
+// own noise changes within the minutes that the busy ones may take. busy is to draw
+// from the seed after o's; ratio is that of the 99th percentiles, busy over quiet, 0
+// if there was no call.
+func beside(ctx context.Context, s Server, o Options, rest time.Duration, busy func() (Result, error)) (quiet Result, ratio float64, err error) {
+	before, err := once(ctx, s, find("put"), o)
 	if err != nil {
-		return c, err
+		return quiet, 0, err
 	}
-	if err := p.busy(ctx, s, &c); err != nil {
-		return c, err
+	meanwhile, err := busy()
+	if err != nil {
+		return quiet, 0, err
 	}
 	if err := settle(ctx, []Server{s}, rest); err != nil {
-		return c, err
+		return quiet, 0, err
 	}
-	last := p.opts
-	last.Seed += 2
-	after, err := once(ctx, s, find("put"), last)
+	o.Seed += 2
+	after, err := once(ctx, s, find("put"), o)
 	if err != nil {
-		return c, err
+		return quiet, 0, err
 	}
-	c.Quiet = joined(before, after)
-	if c.Quiet.P99 > 0 {
-		c.Ratio = float64(c.Busy.P99) / float64(c.Quiet.P99)
+	quiet = joined(before, after)
+	if quiet.P99 > 0 {
+		ratio = float64(meanwhile.P99) / float64(quiet.P99)
 	}
-	return c, nil
+	return quiet, ratio, nil
 }
 
 // busy measures puts from the beginning of the compaction to its physical end.

@@ -42,9 +42,11 @@ func TestAppendedRangesAreTheRange(t *testing.T) {
 	}
 }
 
-func appendRanges(t *testing.T, leaf int) {
+// counted is a store that has seen puts, deletions and a compaction, all of its keys
+// counted in leaves of so many rows, and the generator that filled it.
+func counted(t *testing.T, seed uint64, leaf int) (*store, *model.Generator) {
 	k := newStore(t)
-	g := &model.Generator{Rand: rand.New(rand.NewPCG(3, 10)), Keys: 40}
+	g := &model.Generator{Rand: rand.New(rand.NewPCG(3, seed)), Keys: 40}
 	for range 400 {
 		_, _ = k.do(g.Put())
 		_, _ = k.do(g.DeleteRange())
@@ -58,6 +60,11 @@ func appendRanges(t *testing.T, leaf int) {
 			t.Fatal(err)
 		}
 	}
+	return k, g
+}
+
+func appendRanges(t *testing.T, leaf int) {
+	k, g := counted(t, 10, leaf)
 	v := k.view.Load()
 	before := []byte("before")
 	seen, refusals, cut, counted := 0, 0, 0, 0

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/kvorum/kvorum/internal/state/command"
@@ -21,21 +20,7 @@ func TestSlicesAreTheRange(t *testing.T) {
 }
 
 func slicesOf(t *testing.T, leaf int) {
-	k := newStore(t)
-	g := &model.Generator{Rand: rand.New(rand.NewPCG(3, 11)), Keys: 40}
-	for range 400 {
-		_, _ = k.do(g.Put())
-		_, _ = k.do(g.DeleteRange())
-		_, _ = k.do(g.Put())
-	}
-	k.must(compact(200))
-	k.s.KeepCounts(leaf)
-	for worked := true; worked; k.publish() {
-		var err error
-		if worked, err = k.s.Tally(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	k, g := counted(t, 11, leaf)
 	v := k.view.Load()
 	cut, measured, refusals := 0, 0, 0
 	for range 4000 {
