@@ -19,7 +19,7 @@ import (
 
 var (
 	flipSeed  = flag.Uint64("flip.seed", 1, "seed of the bits that are flipped")
-	flipEvery = flag.Int("flip.every", 3, "flip a bit in every so-manieth block of the log and the tables (1: all)")
+	flipEvery = flag.Int("flip.every", 1, "flip a bit in every so-manieth block of the log and the tables (1: all)")
 )
 
 const blockBytes = 4096
