@@ -105,13 +105,14 @@ func (p *program) start(ctx context.Context, key []byte) (time.Duration, error) 
 		if err := m.execute(); err != nil {
 			return 0, err
 		}
-		go func() {
+		// The channel of this execution, which the next one replaces.
+		go func(exited chan struct{}) {
 			select {
-			case <-m.exited:
+			case <-exited:
 				died(fmt.Errorf("%s ended; it said last:\n%s", m.path, m.lastWords()))
 			case <-ctx.Done():
 			}
-		}()
+		}(m.exited)
 	}
 	for _, m := range p.members() {
 		if err := await(ctx, m.server(), key); err != nil {
