@@ -101,6 +101,14 @@ type Config struct {
 	// EnablePprof serves run-time profiles beside /health; so does LogLevel debug.
 	EnablePprof bool
 
+	// CORS lists the origins that browsers may call from, HostWhitelist the host
+	// names that requests without TLS may ask for; "*" among them is any.
+	CORS, HostWhitelist []string
+	// EnableGRPCGateway serves the v3 calls as JSON, too.
+	EnableGRPCGateway bool
+	// Metrics is MetricsBasic or MetricsExtensive.
+	Metrics string
+
 	// Logger is the kind of structured logs; only "zap" exists, the name of the
 	// line format.
 	Logger string
@@ -111,6 +119,11 @@ type Config struct {
 	// LogOutputs are "default", "stderr", "stdout" or file paths; "default" is
 	// standard error and stands alone.
 	LogOutputs []string
+
+	// EnableLogRotation rotates the one file of LogOutputs as LogRotation says, a
+	// JSON object.
+	EnableLogRotation bool
+	LogRotation       string
 
 	// WatchProgressInterval is the time between bookmarks for watches that ask for
 	// them and have no events.
@@ -137,6 +150,12 @@ type TLS struct {
 const (
 	ClusterNew      = "new"
 	ClusterExisting = "existing"
+)
+
+// Values of Config.Metrics.
+const (
+	MetricsBasic     = "basic"
+	MetricsExtensive = "extensive"
 )
 
 // Values of Config.LogFormat.

@@ -225,8 +225,8 @@ var table = []option{
 		"Lowest TLS version."},
 	{"tls-max-version", "", security, ready, bind(parseText, func(c *Config) *string { return &c.TLSMaxVersion }),
 		"Highest TLS version; empty is Go's choice."},
-	{"cors", "*", security, later, bind(parseOrigins, nil), "Origins that browsers may call from, separated by commas."},
-	{"host-whitelist", "*", security, later, anyText, "Host names that plain HTTP requests may ask for."},
+	{"cors", "*", security, later, bind(parseOrigins, func(c *Config) *[]string { return &c.CORS }), "Origins that browsers may call from, separated by commas."},
+	{"host-whitelist", "*", security, later, bind(parseList, func(c *Config) *[]string { return &c.HostWhitelist }), "Host names that plain HTTP requests may ask for."},
 
 	{"auth-token", "simple", auth, ready, bind(parseText, func(c *Config) *string { return &c.AuthToken }),
 		"Kind of tokens: simple, or jwt with its options."},
@@ -237,7 +237,7 @@ var table = []option{
 
 	{"enable-pprof", "false", profiling, ready, bindBool(func(c *Config) *bool { return &c.EnablePprof }),
 		"Serve run-time profiles under /debug/pprof/."},
-	{"metrics", "basic", profiling, later, anyText, "How much is measured: basic or extensive."},
+	{"metrics", MetricsBasic, profiling, later, bind(parseText, func(c *Config) *string { return &c.Metrics }), "How much is measured: basic or extensive."},
 
 	{"enable-distributed-tracing", "false", tracing, later, anyBool, "Send traces of requests."},
 	{"distributed-tracing-address", "localhost:4317", tracing, later, anyText, "Address of the trace collector."},
@@ -252,8 +252,8 @@ var table = []option{
 		"Lowest level that is logged: debug, info, warn, error, panic or fatal."},
 	{"log-format", FormatJSON, logging, ready, bind(parseText, func(c *Config) *string { return &c.LogFormat }),
 		"json or console."},
-	{"enable-log-rotation", "false", logging, later, anyBool, "Rotate the one file of --log-outputs."},
-	{"log-rotation-config-json", `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`, logging, later, anyText,
+	{"enable-log-rotation", "false", logging, later, bindBool(func(c *Config) *bool { return &c.EnableLogRotation }), "Rotate the one file of --log-outputs."},
+	{"log-rotation-config-json", `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`, logging, later, bind(parseText, func(c *Config) *string { return &c.LogRotation }),
 		"How it is rotated: sizes in MB, ages in days, 0 is no bound."},
 
 	{"corrupt-check-time", "0s", checks, later, anyDuration, "Time between comparisons of all members' data; 0 is off."},
@@ -268,7 +268,7 @@ var table = []option{
 	{"warning-unary-request-duration", "300ms", checks, later, bind(parseDuration, func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
 		"How long a unary call may take before a warning."},
 	{"bootstrap-defrag-threshold-megabytes", "0", checks, later, anyUint, "Reclaimable megabytes that make a start defragment first; 0 is off."},
-	{"enable-grpc-gateway", "true", checks, later, anyBool, "Serve the JSON gateway."},
+	{"enable-grpc-gateway", "true", checks, later, bindBool(func(c *Config) *bool { return &c.EnableGRPCGateway }), "Serve the JSON gateway."},
 	{"unsafe-no-fsync", "false", checks, later, anyBool, "Never sync to disk. Loses data."},
 
 	{"config-file", "", "", refused, anyText, ""},

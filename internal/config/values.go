@@ -163,12 +163,13 @@ func parseOptionalURLs(s string) (URLs, error) {
 	return ParseURLs(s)
 }
 
-// parseOrigins reads the value of --cors: "*" or URLs.
-func parseOrigins(s string) (URLs, error) {
+// parseOrigins reads the value of --cors: "*", also when it is empty, or URLs.
+func parseOrigins(s string) ([]string, error) {
 	if s == "*" || s == "" {
-		return nil, nil
+		return []string{"*"}, nil
 	}
-	return ParseURLs(s)
+	urls, err := ParseURLs(s)
+	return urls.Strings(), err
 }
 
 func oneOf(words ...string) func(string) (string, error) {
