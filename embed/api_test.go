@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -62,7 +63,7 @@ func configFor(t testing.TB, dir string, flags ...string) (Config, string) {
 		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,
 		"--initial-cluster", "default=http://" + peer,
 	}, flags...)
-	cfg, _, err := config.Parse(args, nil)
+	cfg, _, err := config.Parse(args, nil, os.ReadFile)
 	if err != nil {
 		t.Fatal(err)
 	}

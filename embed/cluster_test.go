@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -78,7 +79,7 @@ func (tb *table) startOne(state string, s *seat) error {
 		"--name", s.name, "--data-dir", s.dir, "--listen-client-urls", tb.scheme + s.client, "--advertise-client-urls", tb.scheme + s.client,
 		"--listen-peer-urls", tb.scheme + s.peer, "--initial-advertise-peer-urls", tb.scheme + s.peer,
 		"--initial-cluster", strings.Join(all, ","), "--initial-cluster-state", state, "--heartbeat-interval", "20", "--election-timeout", "200",
-	}, tb.flags...), nil)
+	}, tb.flags...), nil, os.ReadFile)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func Main(args, environ []string) int { return MainIn(osenv.New(), args, environ
 // MainIn is Main in a world of the caller's, which ends with the member: another
 // disk, say. Only programs of this module can make one.
 func MainIn(world *osenv.World, args, environ []string) int {
-	cfg, warnings, err := config.Parse(args, environ)
+	cfg, warnings, err := config.Parse(args, environ, os.ReadFile)
 	if err != nil {
 		return refuse(err)
 	}

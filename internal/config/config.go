@@ -1,11 +1,12 @@
-// Package config turns a command line and an environment into the
+// Package config turns a command line, an environment or a file into the
 // configuration of one member. One table (table.go) holds every flag of etcd
-// 3.7: its default, its kind, its help, and whether this program acts on it
-// yet; parsing, variables, warnings and the help text all come from that table.
+// 3.7: its default, its kind, its help, and whether this program acts on it;
+// flags, variables, keys of the file (file.go), warnings, the help text and the
+// page docs/guide/configuration.md (page.go) all come from that table.
 //
-// The package is pure: it is handed the arguments and the environment and
-// touches neither the process nor the network. Texts and exit codes follow
-// spec/server-ops.md section 1.
+// The package is pure: it is handed the arguments, the environment and a
+// function that reads a file, and touches neither the process nor the network.
+// Texts and exit codes follow spec/server-ops.md section 1.
 package config
 
 import (
@@ -16,6 +17,9 @@ import (
 // Config is what one member is told at its start. Parse fills it completely;
 // a Config written by hand should begin with Default.
 type Config struct {
+	// File is the configuration file that all the rest was read from; empty if
+	// flags and variables were asked.
+	File string
 	// Name is the member's human-readable name.
 	Name string
 	// DataDir is the member's directory; Parse derives "<name>.etcd" when the
@@ -30,10 +34,6 @@ type Config struct {
 	// ElectionTimeout is the shortest time without a leader before an election;
 	// whole milliseconds, at least 5 heartbeats, at most 50 s.
 	ElectionTimeout time.Duration
-	// InitialElectionTickAdvance shortens the first election of a member.
-	InitialElectionTickAdvance bool
-	// PreVote makes a candidate ask before it disturbs a leader.
-	PreVote bool
 	// StrictReconfigCheck refuses membership changes that would lose quorum.
 	StrictReconfigCheck bool
 	// ForceNewCluster makes a member that has data the only one of its cluster.
@@ -61,8 +61,14 @@ type Config struct {
 	// InitialClusterToken enters the hash that makes member and cluster ids.
 	InitialClusterToken string
 
+	// Discovery finds the members of a new cluster, instead of InitialCluster.
+	Discovery Discovery
+
 	// MaxLearners is how many learners the cluster may have.
 	MaxLearners int
+
+	// AutoCompactionMode says what AutoCompactionRetention counts; see Compaction.
+	AutoCompactionMode, AutoCompactionRetention string
 
 	// ClientTLS and PeerTLS are the files of the two ports.
 	ClientTLS, PeerTLS TLS
@@ -71,6 +77,13 @@ type Config struct {
 	// CipherSuites, TLSMinVersion and TLSMaxVersion hold for both ports.
 	CipherSuites                 []string
 	TLSMinVersion, TLSMaxVersion string
+	// SocketReusePort and SocketReuseAddress set SO_REUSEPORT and SO_REUSEADDR on
+	// every listener.
+	SocketReusePort, SocketReuseAddress bool
+	// MemoryLock keeps the process's memory from being swapped out.
+	MemoryLock bool
+	// UnsafeNoSync never syncs to disk: a crash of the machine loses data.
+	UnsafeNoSync bool
 
 	// QuotaBackendBytes bounds the stored versions, in bytes: 0 is the default
 	// (2 GiB), negative is no bound.
@@ -100,6 +113,8 @@ type Config struct {
 
 	// EnablePprof serves run-time profiles beside /health; so does LogLevel debug.
 	EnablePprof bool
+	// Tracing sends traces of requests.
+	Tracing Tracing
 
 	// CORS lists the origins that browsers may call from, HostWhitelist the host
 	// names that requests without TLS may ask for; "*" among them is any.
@@ -119,7 +134,6 @@ type Config struct {
 	// LogOutputs are "default", "stderr", "stdout" or file paths; "default" is
 	// standard error and stands alone.
 	LogOutputs []string
-
 	// EnableLogRotation rotates the one file of LogOutputs as LogRotation says, a
 	// JSON object.
 	EnableLogRotation bool
@@ -128,6 +142,16 @@ type Config struct {
 	// WatchProgressInterval is the time between bookmarks for watches that ask for
 	// them and have no events.
 	WatchProgressInterval time.Duration
+	// CorruptCheckTime is the time between comparisons of the members' data by the
+	// leader; 0 is never.
+	CorruptCheckTime time.Duration
+	// CompactHashCheckTime is the time between comparisons of the hashes of
+	// compactions, with the gate CompactHashCheck; above zero.
+	CompactHashCheckTime time.Duration
+	// CompactionBatchLimit is how many versions one step of a compaction looks at,
+	// CompactionSleepInterval the pause between two steps.
+	CompactionBatchLimit    int
+	CompactionSleepInterval time.Duration
 	// WarningApplyDuration is how long applying a request may take before a
 	// warning is logged.
 	WarningApplyDuration time.Duration
@@ -140,22 +164,62 @@ type TLS struct {
 	CertFile, KeyFile             string
 	ClientCertFile, ClientKeyFile string
 	TrustedCAFile                 string
+	// CRLFile lists revoked certificates of the other side.
+	CRLFile string
 	// ClientCertAuth demands certificates of those who connect.
 	ClientCertAuth bool
+	// AllowedCNs are the common names, AllowedHostnames the host names, of which a
+	// certificate of the other side must carry one; at most one of the lists is given.
+	AllowedCNs, AllowedHostnames []string
+	// SkipSANCheck does not compare the certificates of those who connect with the
+	// address that they come from.
+	SkipSANCheck bool
 	// Auto serves with a certificate made at start.
 	Auto bool
 }
 
-// Values of Config.InitialClusterState.
+// Discovery says where the members of a new cluster find each other: at a running
+// cluster (Endpoints and Token) or in DNS (SRV).
+type Discovery struct {
+	Endpoints []string
+	// Token is the word under which the members register.
+	Token                                                        string
+	DialTimeout, RequestTimeout, KeepAliveTime, KeepAliveTimeout time.Duration
+	// InsecureTransport is clear text where no file is given.
+	InsecureTransport, SkipVerify bool
+	CertFile, KeyFile, CAFile     string
+	// User is a name, or "name:password" when Password is empty.
+	User, Password string
+	// SRV is a domain, SRVName the suffix of the service in it.
+	SRV, SRVName string
+}
+
+// Tracing says where traces of requests go (OpenTelemetry, by gRPC).
+type Tracing struct {
+	Enable  bool
+	Address string
+	// ServiceName is equal on all members, InstanceID different on each.
+	ServiceName, InstanceID string
+	// PerMillion is how many of a million requests are traced.
+	PerMillion int
+}
+
+// Values of Config.AutoCompactionMode.
 const (
-	ClusterNew      = "new"
-	ClusterExisting = "existing"
+	CompactPeriodic = "periodic"
+	CompactRevision = "revision"
 )
 
 // Values of Config.Metrics.
 const (
 	MetricsBasic     = "basic"
 	MetricsExtensive = "extensive"
+)
+
+// Values of Config.InitialClusterState.
+const (
+	ClusterNew      = "new"
+	ClusterExisting = "existing"
 )
 
 // Values of Config.LogFormat.

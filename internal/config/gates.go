@@ -13,26 +13,39 @@ type Gates struct {
 	// LeaseCheckpoint lets the leader tell now and then what leases have left, so
 	// that the next one does not give them all of their time again.
 	LeaseCheckpoint bool
+	// InitialCorruptCheck compares the data of a member that starts with its peers',
+	// CompactHashCheck has the leader compare the hashes of compactions.
+	InitialCorruptCheck, CompactHashCheck bool
+	// SetMemberLocalAddr connects to peers from the address that is advertised.
+	SetMemberLocalAddr bool
 	// idle are those that were named and change nothing yet.
 	idle []string
 }
 
-// gates are the names, and whether AllAlpha (α) means them. What is needless here
-// is done in any case: checkpoints are always kept, renewals never wait for apply.
-var gates = []struct {
-	name            string
-	alpha, needless bool
-	field           func(*Gates) *bool
-}{
-	{"StopGRPCServiceOnDefrag", true, false, nil},
-	{"InitialCorruptCheck", true, false, nil},
-	{"CompactHashCheck", true, false, nil},
-	{"TxnModeWriteWithSharedBuffer", false, true, nil},
-	{"LeaseCheckpoint", true, false, func(g *Gates) *bool { return &g.LeaseCheckpoint }},
-	{"LeaseCheckpointPersist", true, true, nil},
-	{"SetMemberLocalAddr", true, false, nil},
-	{"FastLeaseKeepAlive", false, true, nil},
-	{"PriorityRequest", true, false, nil},
+// gate is one name. alpha says that AllAlpha means it, state what it does here.
+type gate struct {
+	name  string
+	alpha bool
+	state state
+	field func(*Gates) *bool
+	note  string
+}
+
+// gates are those of etcd 3.7 (spec/server-ops.md 1.4).
+var gates = []gate{
+	{"StopGRPCServiceOnDefrag", true, accepted, nil, "Defragment has nothing to do and stops nobody."},
+	{"InitialCorruptCheck", true, later, func(g *Gates) *bool { return &g.InitialCorruptCheck },
+		"Compare the data of a member that starts with that of its peers."},
+	{"CompactHashCheck", true, later, func(g *Gates) *bool { return &g.CompactHashCheck },
+		"Have the leader compare the hashes of compactions."},
+	{"TxnModeWriteWithSharedBuffer", false, accepted, nil, "Txns read from a view that nobody copies, in any case."},
+	{"LeaseCheckpoint", true, ready, func(g *Gates) *bool { return &g.LeaseCheckpoint },
+		"Tell the other members every five minutes what long leases have left."},
+	{"LeaseCheckpointPersist", true, accepted, nil, "What is told is kept, in any case."},
+	{"SetMemberLocalAddr", true, later, func(g *Gates) *bool { return &g.SetMemberLocalAddr },
+		"Connect to peers from the address that --initial-advertise-peer-urls names."},
+	{"FastLeaseKeepAlive", false, accepted, nil, "A renewal never waits for what is being applied, in any case."},
+	{"PriorityRequest", true, later, nil, "Serve some requests before others when there are too many."},
 }
 
 // Names that stand for all gates of a kind.
@@ -64,10 +77,10 @@ func parseGates(text string) (g Gates, err error) {
 		if !named && gate.alpha {
 			on = given[allAlpha]
 		}
-		switch {
-		case gate.field != nil:
+		if gate.field != nil {
 			*gate.field(&g) = on
-		case named && !gate.needless:
+		}
+		if on && named && gate.state == later {
 			g.idle = append(g.idle, gate.name)
 		}
 	}

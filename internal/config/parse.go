@@ -22,6 +22,7 @@ const (
 	prefixVariable = "ETCD_"
 	archVariable   = "ETCD_UNSUPPORTED_ARCH"
 	verVariable    = "ETCD_VERSION"
+	fileVariable   = "ETCD_CONFIG_FILE"
 
 	// journal is a log output of etcd's. Under systemd standard error reaches
 	// the same journal.
@@ -29,10 +30,14 @@ const (
 )
 
 // Parse reads the arguments, without the program's name, and the environment in
-// the form of os.Environ. Every error is an *Error. The warnings are in the
-// order in which they should be logged, also when there is an error.
-func Parse(args, environ []string) (Config, []Warning, error) {
-	p := parser{given: map[string]bool{}, environ: environ}
+// the form of os.Environ; read, which may be nil, opens the file that they name. Every
+// error is an *Error. The warnings are in the order in which they should be logged,
+// also when there is an error.
+func Parse(args, environ []string, read ReadFile) (Config, []Warning, error) {
+	if read == nil {
+		read = func(string) ([]byte, error) { return nil, errors.New("files are not read here") }
+	}
+	p := parser{given: map[string]bool{}, environ: environ, read: read}
 	err := p.run(args)
 	return p.config, p.warnings, err
 }
@@ -40,8 +45,9 @@ func Parse(args, environ []string) (Config, []Warning, error) {
 // parser is one run of Parse.
 type parser struct {
 	config   Config
-	given    map[string]bool // flag names that a flag or a variable has set
+	given    map[string]bool // flag names that a flag, a variable or the file has set
 	environ  []string
+	read     ReadFile
 	warnings []Warning
 }
 
@@ -54,11 +60,16 @@ func (p *parser) run(args []string) error {
 	if err := p.flags(args); err != nil {
 		return err
 	}
-	if err := p.variables(); err != nil {
+	if name := p.fileName(); name != "" {
+		if err := p.file(name); err != nil {
+			return err
+		}
+	} else if err := p.variables(); err != nil {
 		return err
 	}
-	if err := p.judge(); err != nil {
-		return err
+	p.judge()
+	if err := p.checkBootstrap(); err != nil {
+		return failure(err)
 	}
 	if p.given["listen-client-urls"] && !p.given["advertise-client-urls"] {
 		p.config.AdvertiseClientURLs = nil
@@ -92,7 +103,7 @@ func (p *parser) flags(args []string) error {
 	case errors.Is(err, flag.ErrHelp):
 		return &Error{Code: 0, Stdout: HelpText(), err: err}
 	case err != nil:
-		return &Error{Code: 2, Stderr: err.Error() + "\n" + usage, err: err}
+		return &Error{Code: 2, Stderr: err.Error() + "\n" + hintFor(err) + usage, err: err}
 	}
 	if set.NArg() > 0 {
 		return failure(fmt.Errorf("%q is not a valid flag", set.Arg(0)))
@@ -122,7 +133,11 @@ func (p *parser) variables() error {
 		case name == verVariable:
 			p.warn(slog.LevelWarn, "cannot set special environment variable", slog.String("key", name))
 		case o == nil:
-			p.warn(slog.LevelWarn, "unrecognized environment variable", slog.String("environment-variable", name))
+			attrs := []slog.Attr{slog.String("environment-variable", name)}
+			if hint := successor(strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, prefixVariable)), "_", "-")); hint != "" {
+				attrs = append(attrs, slog.String("use", hint))
+			}
+			p.warn(slog.LevelWarn, "unrecognized environment variable", attrs...)
 		case p.given[o.name]:
 			return failure(errShadowed, slog.String("environment-variable", name))
 		case value != "":
@@ -143,9 +158,17 @@ func (p *parser) variables() error {
 	return nil
 }
 
-// judge warns of given flags that change nothing, and refuses those whose loss
-// would change the meaning of all the others.
-func (p *parser) judge() error {
+// fileName is the configuration file that a flag or a variable names: the flag
+// counts where both do, as both name the one thing that is looked at.
+func (p *parser) fileName() string {
+	if p.config.File != "" {
+		return p.config.File
+	}
+	return p.lookup(fileVariable)
+}
+
+// judge warns of given flags that change nothing and of values that are unwise.
+func (p *parser) judge() {
 	for i := range table {
 		o := &table[i]
 		if !p.given[o.name] {
@@ -156,8 +179,6 @@ func (p *parser) judge() error {
 			p.warn(slog.LevelWarn, "flag is not yet supported and has no effect", slog.String("flag", "--"+o.name))
 		case obsolete:
 			p.warn(slog.LevelWarn, "flag is deprecated and has no effect", slog.String("flag", "--"+o.name))
-		case refused:
-			return failure(fmt.Errorf("--%s is not yet supported; give its settings as flags or %s variables", o.name, prefixVariable+"*"))
 		}
 	}
 	for _, gate := range p.config.Gates.idle {
@@ -169,8 +190,21 @@ func (p *parser) judge() error {
 			p.config.LogOutputs[i] = "stderr"
 		}
 	}
-	return nil
+	if p.config.QuotaBackendBytes > unwiseQuota {
+		p.warn(slog.LevelWarn, "the space quota is larger than is recommended",
+			slog.Int64("quota-backend-bytes", p.config.QuotaBackendBytes), slog.Int64("recommended-bytes", unwiseQuota))
+	}
+	if p.config.MaxRequestBytes > unwiseRequest {
+		p.warn(slog.LevelWarn, "the largest request is larger than is recommended",
+			slog.Uint64("max-request-bytes", uint64(p.config.MaxRequestBytes)), slog.Int64("recommended-bytes", unwiseRequest))
+	}
 }
+
+// From here on sizes are warned of (spec/server-ops.md 1.2).
+const (
+	unwiseQuota   = 8 << 30
+	unwiseRequest = 10 << 20
+)
 
 // lookup returns the value of a variable; the last one counts.
 func (p *parser) lookup(name string) string {

@@ -37,6 +37,18 @@ type boolean struct{ parsed[bool] }
 
 func (boolean) IsBoolFlag() bool { return true }
 
+// duration is a parsed time.Duration, which files give in nanoseconds.
+type duration struct{ parsed[time.Duration] }
+
+func bindDuration(field func(*Config) *time.Duration) binding {
+	return func(c *Config) flag.Value {
+		if field == nil {
+			return duration{parsed[time.Duration]{new(time.Duration), parseDuration}}
+		}
+		return duration{parsed[time.Duration]{field(c), parseDuration}}
+	}
+}
+
 func bind[T any](parse func(string) (T, error), field func(*Config) *T) binding {
 	return func(c *Config) flag.Value {
 		if field == nil {
@@ -61,7 +73,7 @@ var (
 	anyBool     = bindBool(nil)
 	anyInt      = bind(parseInt[int], nil)
 	anyUint     = bind(parseUint[uint], nil)
-	anyDuration = bind(parseDuration, nil)
+	anyDuration = bindDuration(nil)
 )
 
 // anyOf accepts one of the words and drops it.
