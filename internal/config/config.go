@@ -148,10 +148,6 @@ type Config struct {
 	// CompactHashCheckTime is the time between comparisons of the hashes of
 	// compactions, with the gate CompactHashCheck; above zero.
 	CompactHashCheckTime time.Duration
-	// CompactionBatchLimit is how many versions one step of a compaction looks at,
-	// CompactionSleepInterval the pause between two steps.
-	CompactionBatchLimit    int
-	CompactionSleepInterval time.Duration
 	// WarningApplyDuration is how long applying a request may take before a
 	// warning is logged.
 	WarningApplyDuration time.Duration

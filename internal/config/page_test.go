@@ -1,0 +1,95 @@
+package config
+
+import (
+	"os"
+	"testing"
+)
+
+const pageFile = "../../docs/guide/configuration.md"
+
+// The page of the guide says what the program knows.
+func TestThePageIsUpToDate(t *testing.T) {
+	if *update {
+		if err := os.WriteFile(pageFile, []byte(Page()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := os.ReadFile(pageFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(page) != Page() {
+		t.Errorf("%s is not what Page says; run go test ./internal/config -update and read the diff", pageFile)
+	}
+}
+
+// Whatever is taken in silence has its reason on the page, and notes are for flags
+// that exist.
+func TestEverySilenceHasAReason(t *testing.T) {
+	known := map[string]bool{}
+	for i := range table {
+		o := &table[i]
+		known[o.name] = true
+		if o.state == accepted && notes[o.name] == "" {
+			t.Errorf("--%s is accepted, and no note says why", o.name)
+		}
+	}
+	for name := range notes {
+		if !known[name] {
+			t.Errorf("a note is about --%s, which is no flag", name)
+		}
+	}
+	for name := range removed {
+		if known[name] {
+			t.Errorf("--%s is a flag and a removed one", name)
+		}
+	}
+	for path, o := range keys() {
+		if o == nil {
+			t.Errorf("the key %s leads to no flag", path)
+		}
+	}
+}
+
+// Each flag is given another value than its default, as a flag, as a variable and in a
+// file, and the configuration is the same one each time; a flag that has an effect
+// changes it, one that has none does not.
+func TestEveryFlagThreeWays(t *testing.T) {
+	for i := range table {
+		o := &table[i]
+		if o.state == silent || o.state == source {
+			continue
+		}
+		t.Run(o.name, func(t *testing.T) {
+			value := others[o.name]
+			if value == "" {
+				value = another(o)
+			}
+			var extra []string
+			file := [][2]string{{paths()[o.name], value}}
+			for _, pair := range companions[o.name] {
+				extra = append(extra, "--"+pair[0]+"="+pair[1])
+				file = append(file, [2]string{paths()[pair[0]], pair[1]})
+			}
+			byFlag, _ := mustParse(t, append(extra, "--"+o.name+"="+value), nil)
+			byVariable, _ := mustParse(t, extra, []string{o.variable() + "=" + value})
+			if !sameConfig(byFlag, byVariable) {
+				t.Errorf("--%s=%s and %s differ:\n%+v\n%+v", o.name, value, o.variable(), byFlag, byVariable)
+			}
+			if paths()[o.name] != "" {
+				byFile, _ := mustRead(t, document(file))
+				byFile.File = ""
+				if !sameConfig(byFlag, byFile) {
+					t.Errorf("--%s=%s and its file differ:\n%+v\n%+v", o.name, value, byFlag, byFile)
+				}
+			}
+			without, _, err := Parse(extra, nil, nil)
+			if err != nil || o.name == "logger" {
+				return // it cannot be left out here, or has one value only
+			}
+			if changes := !sameConfig(byFlag, without); changes != (o.state == ready || o.state == later) {
+				t.Errorf("--%s=%s: changes the configuration: %v, but its state is %d", o.name, value, changes, o.state)
+			}
+		})
+	}
+}
