@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/api/gateway"
+	"github.com/kvorum/kvorum/internal/api/ops"
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/env/osenv"
 	"github.com/kvorum/kvorum/internal/host"
@@ -75,6 +77,8 @@ type Server struct {
 	listeners *listeners
 	grpc      rpc.Body
 	https     []*http.Server
+	ops       *ops.Door
+	gateway   *gateway.Gateway // nil without --enable-grpc-gateway
 
 	stopHost context.CancelFunc
 	duties   sync.WaitGroup // read the store until stopHost
@@ -121,7 +125,9 @@ func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (
 	if err := s.publish(); err != nil {
 		return nil, err
 	}
-	s.serve()
+	if err := s.serve(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -22,6 +22,9 @@ func (o operator) Alarms() []ops.Alarm { return nil }
 // HasLeader says whether a leader is known here.
 func (o operator) HasLeader() bool { return o.s.member.HasLeader() }
 
+// IsLearner says whether this member has no vote.
+func (o operator) IsLearner() bool { return o.s.member.IsLearner() }
+
 // Read reads one key, behind a barrier unless serializable.
 func (o operator) Read(ctx context.Context, serializable bool) error {
 	if !serializable {

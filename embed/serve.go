@@ -96,7 +96,7 @@ func (s *Server) servePeers() {
 const otherServer = "KVORUM_RPC"
 
 // serve opens the doors. It returns once every port is being served.
-func (s *Server) serve() {
+func (s *Server) serve() error {
 	s.grpc = rpc.New(rpc.Limits{
 		MaxRequestBytes:      int(s.cfg.MaxRequestBytes),
 		MaxConcurrentStreams: s.cfg.MaxConcurrentStreams,
@@ -106,10 +106,10 @@ func (s *Server) serve() {
 		GRPCGo:               os.Getenv(otherServer) == "grpc-go",
 	}, v3.PermitUnary(s.member), v3.PermitStream(s.member, s.cfg.ElectionTimeout))
 	v3.Register(s.grpc, s.member)
-	web := http.NewServeMux()
-	ops.Register(web, operator{s})
-	if s.cfg.EnablePprof || s.cfg.LogLevel == "debug" {
-		ops.RegisterProfiles(web)
+	s.ops = ops.New(operator{s}, s.log)
+	web, err := s.clientWeb()
+	if err != nil {
+		return err
 	}
 	for _, bound := range s.listeners.clients {
 		if len(s.listeners.clientHTTP) > 0 { // HTTP has listeners of its own
@@ -120,10 +120,12 @@ func (s *Server) serve() {
 		s.goServe(bound, func() error { return s.grpc.Serve(h2) })
 		s.serveHTTP(h1, web)
 	}
-	for _, some := range [][]*port{s.listeners.clientHTTP, s.listeners.metrics} {
-		for _, bound := range some {
-			s.serveHTTP(bound, web)
-		}
+	for _, bound := range s.listeners.clientHTTP {
+		s.serveHTTP(bound, web)
+	}
+	metrics := s.metricsWeb()
+	for _, bound := range s.listeners.metrics {
+		s.serveHTTP(bound, metrics)
 	}
 	for _, bound := range s.listeners.clients {
 		if bound.plain {
@@ -134,12 +136,7 @@ func (s *Server) serve() {
 		}
 	}
 	s.log.Info("ready to serve client requests")
-}
-
-func (s *Server) serveHTTP(bound net.Listener, handler http.Handler) {
-	web := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
-	s.https = append(s.https, web)
-	s.goServe(bound, func() error { return web.Serve(bound) })
+	return nil
 }
 
 // goServe runs one server; a listener that breaks while the member runs is fatal.
@@ -173,4 +170,7 @@ func (s *Server) stopServing() {
 		})
 	}
 	wg.Wait()
+	if s.gateway != nil {
+		s.gateway.Close() // its calls have ended with the services
+	}
 }

@@ -11,19 +11,20 @@ type verdict struct {
 	Reason string `json:"reason"`
 }
 
-// healthHandler looks for the first of an alarm in force, no leader, a range
-// that fails. The query may exclude alarms by name, and with
-// serializable=true asks for this member alone.
-func healthHandler(m Member) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		query := r.URL.Query()
-		reason := illness(r, m, query["exclude"], query.Get("serializable") == "true")
-		if reason != "" {
-			writeJSON(w, http.StatusServiceUnavailable, verdict{"false", reason})
-			return
-		}
+// health looks for the first of an alarm in force, no leader, a range that fails.
+// The query may exclude alarms by name, and with serializable=true asks for this
+// member alone.
+func (d *Door) health(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	reason := illness(r, d.member, query["exclude"], query.Get("serializable") == "true")
+	if reason == "" {
+		d.healthy.Add(1)
 		writeJSON(w, http.StatusOK, verdict{"true", ""})
+		return
 	}
+	d.unwell.Add(1)
+	d.log.Warn("serving /health: the member is not healthy", "reason", reason)
+	writeJSON(w, http.StatusServiceUnavailable, verdict{"false", reason})
 }
 
 // illness is the reason why m is not healthy, or nothing.

@@ -1,12 +1,15 @@
-// Package ops is the HTTP door for operators: what version runs here, and is it
-// well. It serves HTTP/1.1 on the clients' port beside gRPC; bodies, statuses
-// and headers are those of spec/server-ops.md 6.1.
+// Package ops is the HTTP door for operators: what version runs here, is it well,
+// may it be sent clients, and what does the process hold. It serves HTTP/1.1 on
+// the clients' port beside gRPC, and on ports for metrics alone; bodies, statuses
+// and headers are those of spec/server-ops.md 6.
 package ops
 
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
+	"sync/atomic"
 )
 
 // Versions are the three versions of one member. Cluster and Storage may be
@@ -33,16 +36,42 @@ type Member interface {
 	Alarms() []Alarm
 	// HasLeader reports whether the member knows a leader.
 	HasLeader() bool
+	// IsLearner reports whether the member follows the log without a vote.
+	IsLearner() bool
 	// Read makes the smallest possible range, as root: serializable reads the
 	// member's own state, otherwise the read is linearizable. It bounds its own
 	// time; the context ends with the request.
 	Read(ctx context.Context, serializable bool) error
 }
 
-// Register puts the handlers for m on mux.
-func Register(mux *http.ServeMux, m Member) {
-	mux.Handle("/version", getOnly(versionHandler(m)))
-	mux.Handle("/health", getOnly(healthHandler(m)))
+// Door has the handlers of one member and counts what the checks among them find.
+type Door struct {
+	member          Member
+	log             *slog.Logger
+	livez, readyz   []*check
+	healthy, unwell atomic.Uint64 // answers of /health
+}
+
+// New makes the door of a member. log is told of checks that fail.
+func New(m Member, log *slog.Logger) *Door {
+	d := &Door{member: m, log: log}
+	d.livez, d.readyz = checksOf(m)
+	return d
+}
+
+// Register puts on mux what a port for clients serves: version, health and the
+// variables of the process.
+func (d *Door) Register(mux *http.ServeMux) {
+	mux.Handle("/version", getOnly(versionHandler(d.member)))
+	mux.Handle("/debug/vars", getOnly(variables))
+	d.RegisterHealth(mux)
+}
+
+// RegisterHealth puts on mux what a port for metrics serves beside them.
+func (d *Door) RegisterHealth(mux *http.ServeMux) {
+	mux.Handle("/health", getOnly(d.health))
+	d.registerChecks(mux, "livez", d.livez)
+	d.registerChecks(mux, "readyz", d.readyz)
 }
 
 // versionHandler answers with the versions, and with words for those that

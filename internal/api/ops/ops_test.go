@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -12,6 +13,7 @@ type fake struct {
 	versions Versions
 	alarms   []Alarm
 	leader   bool
+	learner  bool
 	// Errors of a linearizable and of a serializable read.
 	linear, local error
 }
@@ -19,6 +21,7 @@ type fake struct {
 func (f fake) Versions() Versions { return f.versions }
 func (f fake) Alarms() []Alarm    { return f.alarms }
 func (f fake) HasLeader() bool    { return f.leader }
+func (f fake) IsLearner() bool    { return f.learner }
 func (f fake) Read(ctx context.Context, serializable bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -29,9 +32,11 @@ func (f fake) Read(ctx context.Context, serializable bool) error {
 	return f.linear
 }
 
+func quiet(m Member) *Door { return New(m, slog.New(slog.DiscardHandler)) }
+
 func ask(m Member, method, target string) *httptest.ResponseRecorder {
 	mux := http.NewServeMux()
-	Register(mux, m)
+	quiet(m).Register(mux)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(method, target, nil))
 	return w
@@ -50,7 +55,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestOnlyGet(t *testing.T) {
-	for _, path := range []string{"/version", "/health"} {
+	for _, path := range []string{"/version", "/health", "/livez", "/readyz", "/readyz/non_learner", "/debug/vars"} {
 		for _, method := range []string{"POST", "PUT", "DELETE", "HEAD", "OPTIONS"} {
 			w := ask(fake{leader: true}, method, path)
 			if w.Code != 405 || w.Header().Get("Allow") != "GET" || w.Body.String() != "Method Not Allowed\n" {
@@ -103,7 +108,7 @@ func TestHealthOfAClientThatLeft(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	mux := http.NewServeMux()
-	Register(mux, fake{leader: true})
+	quiet(fake{leader: true}).Register(mux)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest("GET", "/health", nil).WithContext(ctx))
 	if w.Code != 503 || w.Body.String() != `{"health":"false","reason":"RANGE ERROR:context canceled"}` {
@@ -113,7 +118,7 @@ func TestHealthOfAClientThatLeft(t *testing.T) {
 
 func TestProfilesAreServedOnlyWhenAskedFor(t *testing.T) {
 	mux := http.NewServeMux()
-	Register(mux, fake{leader: true})
+	quiet(fake{leader: true}).Register(mux)
 	for _, want := range []int{404, 200} {
 		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=1"} {
 			w := httptest.NewRecorder()

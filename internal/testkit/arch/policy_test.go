@@ -23,7 +23,7 @@ internal/host  internal/peer
 internal/join/static
 internal/server  internal/join
 internal/rpc  internal/api/v3/concurrencypb
-internal/api/v3  internal/api/ops  internal/cli/print
+internal/api/v3  internal/api/ops  internal/api/gateway  internal/cli/print
 internal/cli/ctl  internal/cli/bench
 
 internal/testkit/model  internal/testkit/certs
