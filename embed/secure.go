@@ -33,7 +33,8 @@ func (s *Server) secure() error {
 			if !p.secure {
 				continue
 			}
-			protocols := []string{"h2", "http/1.1"}
+			// Who offers both wants HTTP: gRPC clients offer h2 alone.
+			protocols := []string{"http/1.1", "h2"}
 			if kind.name == "peer" {
 				protocols = nil
 			}
