@@ -235,9 +235,9 @@ var table = []option{
 		"Lowest TLS version."},
 	{"tls-max-version", "", security, ready, bind(parseText, func(c *Config) *string { return &c.TLSMaxVersion }),
 		"Highest TLS version; empty is Go's choice."},
-	{"cors", "*", security, later, bind(parseOrigins, func(c *Config) *[]string { return &c.CORS }),
+	{"cors", "*", security, ready, bind(parseOrigins, func(c *Config) *[]string { return &c.CORS }),
 		"Origins that browsers may call from, separated by commas."},
-	{"host-whitelist", "*", security, later, bind(parseList, func(c *Config) *[]string { return &c.HostWhitelist }),
+	{"host-whitelist", "*", security, ready, bind(parseList, func(c *Config) *[]string { return &c.HostWhitelist }),
 		"Host names that plain HTTP requests may ask for."},
 
 	{"auth-token", "simple", auth, ready, bind(parseText, func(c *Config) *string { return &c.AuthToken }),
@@ -289,7 +289,7 @@ var table = []option{
 	{"warning-unary-request-duration", "300ms", checks, later, bindDuration(func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
 		"How long a unary call may take before a warning."},
 	{"bootstrap-defrag-threshold-megabytes", "0", checks, accepted, anyUint, "Reclaimable megabytes that make a start defragment first; 0 is off."},
-	{"enable-grpc-gateway", "true", checks, later, bindBool(func(c *Config) *bool { return &c.EnableGRPCGateway }), "Serve the JSON gateway."},
+	{"enable-grpc-gateway", "true", checks, ready, bindBool(func(c *Config) *bool { return &c.EnableGRPCGateway }), "Serve the JSON gateway."},
 	{"unsafe-no-fsync", "false", checks, later, bindBool(func(c *Config) *bool { return &c.UnsafeNoSync }), "Never sync to disk. Loses data."},
 
 	{"config-file", "", "", source, bind(parseText, func(c *Config) *string { return &c.File }),
