@@ -180,6 +180,9 @@ func (d Defect) String() string {
 	if d >= NestedTxnUnchecked && d < endOfPermissions {
 		return permissions[d-NestedTxnUnchecked]
 	}
+	if d >= FullRefusesAll && d < endOfSpace {
+		return space[d-FullRefusesAll]
+	}
 	if d < 0 || d >= Count {
 		return "unknown"
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft"
@@ -142,8 +143,12 @@ func (m *Machine) Load(from Receiving) error {
 	if err == nil {
 		err = damagedLeases(m.leases.Reload())
 	}
+	before := m.alarms
 	if err == nil {
 		err = m.reload()
+	}
+	if defect.On(defect.AlarmsOutliveLoad) {
+		m.alarms = before
 	}
 	if err != nil {
 		m.failed = err

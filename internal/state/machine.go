@@ -13,6 +13,7 @@ import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/alarm"
 	"github.com/kvorum/kvorum/internal/state/auth"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/lease"
@@ -44,12 +45,14 @@ type Machine struct {
 	store   *mvcc.Store
 	leases  *lease.Table
 	members member.Table
+	alarms  alarm.Table
 	auth    *auth.Table
 	tokens  *auth.Tokens
 	check   auth.Check // of cmd
 	batch   engine.Batch
 	cmd     command.Command
 	entry   id.Index // of cmd
+	grown   id.Index // the latest command that cost space
 	failed  error
 
 	view atomic.Pointer[View]
@@ -119,13 +122,16 @@ func (m *Machine) KeepEvents(budget int) { m.store.KeepEvents(budget) }
 // one f; any goroutine may set it.
 func (m *Machine) OnPublish(f func()) { m.published.Store(&f) }
 
-// reload reads mark and members.
+// reload reads what is kept in memory whole: mark, members, alarms, users and roles.
 func (m *Machine) reload() (err error) {
 	if m.mark, m.loaded, err = readMark(m.db.Get, m.markKey); err != nil {
 		return err
 	}
 	if m.members, err = member.Load(m.group, m.db); err != nil {
 		return fmt.Errorf("state: members: %w", err)
+	}
+	if m.alarms, err = alarm.Load(m.group, m.db); err != nil {
+		return fmt.Errorf("state: alarms: %w", err)
 	}
 	if m.auth, err = auth.Load(m.group, m.db); err != nil {
 		return fmt.Errorf("state: users and roles: %w", err)
@@ -340,10 +346,17 @@ func (m *Machine) do(term id.Term) (any, error) {
 	if m.cmd.Class == command.Duty && m.cmd.Term != term && !defect.On(defect.DutyOutlivesTerm) {
 		return nil, ErrTermOver
 	}
+	if err := stopped(m.alarms, m.cmd.Body); err != nil {
+		return nil, err
+	}
 	if err := m.permit(); err != nil {
 		return nil, err
 	}
-	return table[m.cmd.Kind].do(m, m.cmd.Body)
+	response, err := table[m.cmd.Kind].do(m, m.cmd.Body)
+	if err == nil && m.cmd.Body.Cost() > 0 {
+		m.grown = m.entry
+	}
+	return response, err
 }
 
 // fatal tells damage and the unknown from refusals.
@@ -443,12 +456,13 @@ func (m *Machine) tally() (worked bool, err error) {
 }
 
 // Hash is a hash of the whole logical state at the mark: keys, versions,
-// metadata, leases, member facts, users and roles, and compact revision, whatever is left to remove. Equal
+// metadata, leases, member facts, alarms, users and roles, and compact revision, whatever is left to remove. Equal
 // commands applied give equal hashes; the mark is not part of it. It reads
 // everything. Errors: *mvcc.DamageError.
 func (m *Machine) Hash() (uint64, error) {
 	h := sha256.New()
 	h.Write(m.members.AppendTo(nil))
+	h.Write(m.alarms.AppendTo(nil))
 	h.Write(m.auth.AppendTo(nil))
 	if err := m.leases.Hash(h); err != nil {
 		return 0, damagedLeases(err)

@@ -16,61 +16,72 @@ type action func(m *Machine, body command.Body) (any, error)
 // table has a row for every kind of command; a test asserts it.
 var table = [...]struct {
 	permit permission
-	do     action
+	// changes says that it is refused while members do not agree about the keys.
+	changes bool
+	do      action
 }{
-	command.KindPut: {permitPut, func(m *Machine, body command.Body) (any, error) {
+	command.KindPut: {permitPut, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.store.Put(body.(*command.PutRequest)))
 	}},
-	command.KindDeleteRange: {permitDelete, func(m *Machine, body command.Body) (any, error) {
+	command.KindDeleteRange: {permitDelete, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.store.DeleteRange(body.(*command.DeleteRangeRequest)))
 	}},
-	command.KindTxn: {permitTxn, func(m *Machine, body command.Body) (any, error) {
+	command.KindTxn: {permitTxn, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.store.Txn(body.(*command.TxnRequest)))
 	}},
-	command.KindCompact: {permitAdmin, func(m *Machine, body command.Body) (any, error) {
+	command.KindCompact: {permitAdmin, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.store.Compact(body.(*command.CompactRequest)))
 	}},
-	command.KindLeaseGrant: {permitAnyUser, func(m *Machine, body command.Body) (any, error) {
+	command.KindLeaseGrant: {permitAnyUser, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.grant(body.(*command.LeaseGrant)))
 	}},
-	command.KindLeaseRevoke: {permitRevoke, func(m *Machine, body command.Body) (any, error) {
+	command.KindLeaseRevoke: {permitRevoke, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.revoke(body.(*command.LeaseRevoke)))
 	}},
-	command.KindLeaseExpire: {nil, func(m *Machine, body command.Body) (any, error) {
+	command.KindLeaseExpire: {nil, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.expire(body.(*command.LeaseExpire)))
 	}},
-	command.KindLeaseCheckpoint: {nil, func(m *Machine, body command.Body) (any, error) {
+	command.KindLeaseCheckpoint: {nil, false, func(m *Machine, body command.Body) (any, error) {
 		m.leases.Checkpoint(body.(*command.LeaseCheckpoint))
 		return nil, nil
 	}},
-	command.KindMemberPublish: {nil, func(m *Machine, body command.Body) (_ any, err error) {
+	command.KindMemberPublish: {nil, false, func(m *Machine, body command.Body) (_ any, err error) {
 		m.members, err = m.members.Publish(m.group, m.batch, body.(*command.MemberPublish))
 		return nil, err
 	}},
-	command.KindMemberGenesis: {nil, func(m *Machine, body command.Body) (any, error) {
+	command.KindMemberGenesis: {nil, false, func(m *Machine, body command.Body) (any, error) {
 		m.members = m.members.Genesis(m.group, m.batch, body.(*command.MemberGenesis))
 		return nil, nil
 	}},
-	command.KindMemberUpdate: {permitAdmin, func(m *Machine, body command.Body) (_ any, err error) {
+	command.KindMemberUpdate: {permitAdmin, false, func(m *Machine, body command.Body) (_ any, err error) {
 		m.members, err = m.members.Update(m.group, m.batch, body.(*command.MemberUpdate))
 		return nil, err
 	}},
-	command.KindClusterVersion: {nil, func(m *Machine, body command.Body) (_ any, err error) {
+	command.KindClusterVersion: {nil, false, func(m *Machine, body command.Body) (_ any, err error) {
 		m.members, err = m.members.Raise(m.group, m.batch, body.(*command.ClusterVersion))
 		return nil, err
 	}},
-	command.KindAuthEnable:     {permitAdmin, authAction(enableAuth)},
-	command.KindAuthDisable:    {permitAdmin, authAction(disableAuth)},
-	command.KindAuthenticate:   {permitAnybody, authenticate},
-	command.KindUserAdd:        {permitAdmin, authAction((*auth.Table).AddUser)},
-	command.KindUserDelete:     {permitAdmin, authAction((*auth.Table).DeleteUser)},
-	command.KindUserPassword:   {permitAdmin, authAction((*auth.Table).SetPassword)},
-	command.KindUserGrantRole:  {permitAdmin, authAction((*auth.Table).GrantRole)},
-	command.KindUserRevokeRole: {permitAdmin, authAction((*auth.Table).RevokeRole)},
-	command.KindRoleAdd:        {permitAdmin, authAction((*auth.Table).AddRole)},
-	command.KindRoleDelete:     {permitAdmin, authAction((*auth.Table).DeleteRole)},
-	command.KindRoleGrant:      {permitAdmin, authAction((*auth.Table).GrantPermission)},
-	command.KindRoleRevoke:     {permitAdmin, authAction((*auth.Table).RevokePermission)},
+	command.KindAlarmRaise: {permitAdmin, false, func(m *Machine, body command.Body) (any, error) {
+		return m.raise(body.(*command.AlarmRaise).Alarm), nil
+	}},
+	command.KindAlarmDisarm: {permitAdmin, false, func(m *Machine, body command.Body) (any, error) {
+		return m.disarm(body.(*command.AlarmDisarm).Alarm), nil
+	}},
+	command.KindAlarmReport: {nil, false, func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.report(body.(*command.AlarmReport).Alarm))
+	}},
+	command.KindAuthEnable:     {permitAdmin, false, authAction(enableAuth)},
+	command.KindAuthDisable:    {permitAdmin, false, authAction(disableAuth)},
+	command.KindAuthenticate:   {permitAnybody, false, authenticate},
+	command.KindUserAdd:        {permitAdmin, false, authAction((*auth.Table).AddUser)},
+	command.KindUserDelete:     {permitAdmin, false, authAction((*auth.Table).DeleteUser)},
+	command.KindUserPassword:   {permitAdmin, false, authAction((*auth.Table).SetPassword)},
+	command.KindUserGrantRole:  {permitAdmin, false, authAction((*auth.Table).GrantRole)},
+	command.KindUserRevokeRole: {permitAdmin, false, authAction((*auth.Table).RevokeRole)},
+	command.KindRoleAdd:        {permitAdmin, false, authAction((*auth.Table).AddRole)},
+	command.KindRoleDelete:     {permitAdmin, false, authAction((*auth.Table).DeleteRole)},
+	command.KindRoleGrant:      {permitAdmin, false, authAction((*auth.Table).GrantPermission)},
+	command.KindRoleRevoke:     {permitAdmin, false, authAction((*auth.Table).RevokePermission)},
 }
 
 // untyped makes a nil response that comes with an error a plain nil.

@@ -6,6 +6,7 @@ import (
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/alarm"
 	"github.com/kvorum/kvorum/internal/state/auth"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/member"
@@ -19,8 +20,10 @@ type View struct {
 	// At is the position up to which the state had applied.
 	At      raft.Position
 	members member.Table
+	alarms  alarm.Table
 	auth    *auth.Table
 	horizon mvcc.Horizon
+	grown   id.Index
 	machine *Machine
 }
 
@@ -34,7 +37,7 @@ func (m *Machine) publish() {
 		m.shown = now.Compacted
 	}
 	v := &View{
-		kv: m.store.View(m.loads, m.ask), At: m.mark, members: m.members, auth: m.auth, machine: m,
+		kv: m.store.View(m.loads, m.ask), At: m.mark, members: m.members, alarms: m.alarms, auth: m.auth, grown: m.grown, machine: m,
 		horizon: mvcc.Horizon{Compacted: m.shown, Loads: m.loads},
 	}
 	v.kv.Compacted = m.shown

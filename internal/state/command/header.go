@@ -25,6 +25,11 @@ const (
 	KindMemberUpdate  Kind = 18
 	// KindClusterVersion raises the version of the cluster.
 	KindClusterVersion Kind = 19
+	// KindAlarmRaise and KindAlarmDisarm are what clients ask for, KindAlarmReport is a
+	// member's own word.
+	KindAlarmRaise  Kind = 24
+	KindAlarmDisarm Kind = 25
+	KindAlarmReport Kind = 26
 	// Users, roles and permissions (auth.go).
 	KindAuthEnable     Kind = 32
 	KindAuthDisable    Kind = 33
@@ -85,7 +90,7 @@ type Outcome struct {
 	Index  id.Index
 	// Response is a *PutResponse, *DeleteRangeResponse, *TxnResponse,
 	// *CompactResponse, *LeaseGrantResponse, *LeaseRevokeResponse,
-	// *LeaseExpireResponse, *AuthResponse or nil.
+	// *LeaseExpireResponse, *AlarmResponse, *AuthResponse or nil.
 	Response any
 	// Err is the command's refusal by the state, the same on every replica.
 	Err error

@@ -1,6 +1,10 @@
 package command
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/kvorum/kvorum/internal/defect"
+)
 
 // versionOverhead is what rule 17 charges for a stored version besides its key
 // and value, in bytes.
@@ -34,6 +38,9 @@ var kinds = [...]info{
 	{KindMemberGenesis, "member-genesis", Client, func() Body { return new(MemberGenesis) }},
 	{KindMemberUpdate, "member-update", Client, func() Body { return new(MemberUpdate) }},
 	{KindClusterVersion, "cluster-version", Duty, func() Body { return new(ClusterVersion) }},
+	{KindAlarmRaise, "alarm-raise", Client, func() Body { return new(AlarmRaise) }},
+	{KindAlarmDisarm, "alarm-disarm", Client, func() Body { return new(AlarmDisarm) }},
+	{KindAlarmReport, "alarm-report", Client, func() Body { return new(AlarmReport) }},
 	{KindAuthEnable, "auth-enable", Client, func() Body { return new(AuthEnable) }},
 	{KindAuthDisable, "auth-disable", Client, func() Body { return new(AuthDisable) }},
 	{KindAuthenticate, "authenticate", Client, func() Body { return new(Authenticate) }},
@@ -116,7 +123,7 @@ func opsCost(ops []Op) int64 {
 		switch op := &ops[i]; {
 		case op.Put != nil:
 			sum += op.Put.Cost()
-		case op.Txn != nil:
+		case op.Txn != nil && !defect.On(defect.NestedPutFree):
 			sum += op.Txn.Cost()
 		}
 	}

@@ -16,7 +16,7 @@ internal/raft  internal/storage/wal  internal/storage/engine
 internal/storage/engine/syncmark
 internal/storage/engine/pebbledb  internal/storage/engine/memdb
 internal/storage/raftlog  internal/state/command
-internal/state/mvcc  internal/state/member  internal/state/lease  internal/state/auth
+internal/state/mvcc  internal/state/member  internal/state/lease  internal/state/auth  internal/state/alarm
 internal/state  internal/watch
 
 internal/host  internal/peer
