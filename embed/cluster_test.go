@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,8 @@ type seat struct {
 	name, dir, client, peer string
 	// version, if it is set, is what its program passes for.
 	version string
+	// flags are more that this member alone is given.
+	flags []string
 }
 
 // table is a cluster of real members in this process.
@@ -79,7 +82,7 @@ func (tb *table) startOne(state string, s *seat) error {
 		"--name", s.name, "--data-dir", s.dir, "--listen-client-urls", tb.scheme + s.client, "--advertise-client-urls", tb.scheme + s.client,
 		"--listen-peer-urls", tb.scheme + s.peer, "--initial-advertise-peer-urls", tb.scheme + s.peer,
 		"--initial-cluster", strings.Join(all, ","), "--initial-cluster-state", state, "--heartbeat-interval", "20", "--election-timeout", "200",
-	}, tb.flags...), nil, os.ReadFile)
+	}, slices.Concat(tb.flags, s.flags)...), nil, os.ReadFile)
 	if err != nil {
 		return err
 	}

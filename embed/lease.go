@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/env"
 )
 
 // minLeaseTTL is the least time to live of a lease in seconds: one and a half
@@ -22,14 +23,19 @@ func leaseCheckpoint(cfg *config.Config) time.Duration {
 	return 0
 }
 
-// expireLeases lets the time of leases go on until ctx ends.
-func (s *Server) expireLeases(ctx context.Context) {
+// often does what says itself when it is to be done again, until that is never or ctx
+// ends.
+func (s *Server) often(ctx context.Context, do func() (again env.Instant)) {
 	look := time.NewTimer(0)
 	defer look.Stop()
 	for {
 		select {
 		case <-look.C:
-			look.Reset(s.member.Expire().Sub(s.world.Clock.Now()))
+			again := do()
+			if again == env.Never {
+				return
+			}
+			look.Reset(again.Sub(s.world.Clock.Now()))
 		case <-ctx.Done():
 			return
 		}

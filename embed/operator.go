@@ -2,6 +2,7 @@ package embed
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/kvorum/kvorum/internal/api/ops"
 	"github.com/kvorum/kvorum/internal/host"
@@ -16,8 +17,20 @@ func (o operator) Versions() ops.Versions {
 	return ops.Versions{Server: o.s.version, Cluster: o.s.member.ClusterVersion().String(), Storage: o.s.member.StorageVersion().String()}
 }
 
-// Alarms are none: nothing raises one yet.
-func (o operator) Alarms() []ops.Alarm { return nil }
+// Alarms are those in force as this member has applied them.
+func (o operator) Alarms() (list []ops.Alarm) {
+	for _, a := range o.s.member.Alarms() {
+		switch a.Type {
+		case command.AlarmNoSpace:
+			list = append(list, ops.NoSpace)
+		case command.AlarmCorrupt:
+			list = append(list, ops.Corrupt)
+		default:
+			list = append(list, ops.Alarm(strconv.Itoa(int(a.Type))))
+		}
+	}
+	return list
+}
 
 // HasLeader says whether a leader is known here.
 func (o operator) HasLeader() bool { return o.s.member.HasLeader() }

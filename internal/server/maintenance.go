@@ -3,6 +3,7 @@ package server
 import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
@@ -15,6 +16,8 @@ type Status struct {
 	Commit, Applied id.Index
 	// Bytes is the replicated count of rule 17: what dbSize and dbSizeInUse say.
 	Bytes, Quota int64
+	// Alarms are those in force, by member and type.
+	Alarms []command.Alarm
 }
 
 // Status looks at the member; it needs neither a leader nor the log.
@@ -28,6 +31,7 @@ func (m *Member) Status() Status {
 		Applied:  view.At.Index,
 		Bytes:    view.State().Bytes(),
 		Quota:    m.opts.Quota,
+		Alarms:   view.Alarms(),
 	}
 }
 

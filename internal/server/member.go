@@ -29,8 +29,16 @@ type Options struct {
 	Timeout time.Duration
 	// MaxRequestBytes limits an encoded command, MaxTxnOps each list of a txn.
 	MaxRequestBytes, MaxTxnOps int
-	// Quota is what Status reports, in bytes.
+	// Quota bounds the count of rule 17, in bytes; 0 is no bound.
 	Quota int64
+	// Disk, when set, tells how full the disks of this member are; SpaceNews is told what
+	// KeepSpace notices. Errors of Disk: the file system's.
+	Disk      func() (Disk, error)
+	SpaceNews func(SpaceNews)
+	// Compaction is what history is kept without anybody asking; CompactionNews is told
+	// of it.
+	Compaction     Compaction
+	CompactionNews func(CompactionNews)
 	// Peers are the connections to the other members.
 	Peers Peers
 	// StrictReconfig refuses changes of the membership that could cost the quorum;
@@ -60,6 +68,9 @@ type Member struct {
 	upgrade, raise duty
 	leases         leases
 	tokens         tokens
+	reports        reports
+	space          space
+	compactor      *compactor
 	hub            *watch.Hub
 }
 
@@ -68,6 +79,7 @@ type Member struct {
 func New(opts Options) *Member {
 	m := &Member{opts: opts, hub: newHub(&opts)}
 	m.Session = m.As(auth.Caller{})
+	m.compactor = newCompactor(opts.Compaction, opts.Clock.Now())
 	m.tokens.init(opts.State.FollowTokens(), opts.Auth.TokenTTL, opts.Clock.Now())
 	m.leases.deadlines = newDeadlines(opts.State.FollowLeases(), opts.LeaseGrace, opts.Clock.Now())
 	return m

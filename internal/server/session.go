@@ -1,6 +1,8 @@
 package server
 
 import (
+	"cmp"
+
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/state"
 	"github.com/kvorum/kvorum/internal/state/auth"
@@ -19,43 +21,56 @@ type Session struct {
 func (m *Member) As(who auth.Caller) Session { return Session{m, who} }
 
 // propose encodes a command that passed its checks and hands it to the group. What
-// the caller may not do by what this member knows is asked again once it has caught up:
-// only then is it certain.
+// the caller may not do by what this member knows, or what there is no room for, is asked
+// again once it has caught up: only then is it certain. Where there is no room that is
+// said before anything that is wrong with the request (spec 2.2).
 func (s Session) propose(call host.Call, invalid error, size int, body command.Body) {
 	m := s.m
 	if invalid == nil && size > m.opts.MaxRequestBytes {
 		invalid = host.ErrTooLarge
 	}
+	full := m.full(body.Cost())
 	if invalid != nil {
+		if full {
+			invalid = command.ErrNoSpace
+		}
 		m.end(call, invalid)
 		return
 	}
 	header := command.Header{Wall: m.opts.Clock.Wall().UnixNano()}
-	var refused error
-	if view := m.opts.State.View(); view.Auth().Enabled() {
+	view := m.opts.State.View()
+	refused := view.Stopped(body)
+	if view.Auth().Enabled() {
 		header.User, header.AuthRevision = s.who.User, view.Auth().Revision()
-		refused = view.Permit(s.who, body)
+		refused = cmp.Or(refused, view.Permit(s.who, body))
 	}
 	cmd := command.Encode(make([]byte, 0, headerBytes+len(header.User)+size), header, body)
 	switch {
 	case len(cmd) > m.opts.MaxRequestBytes:
 		m.end(call, host.ErrTooLarge)
-	case refused != nil:
+	case full || refused != nil:
 		s.proposeLater(call, cmd)
 	default:
 		m.opts.Group.Propose(call, cmd)
 	}
 }
 
-// proposeLater judges an encoded command again, after all changes of permissions that
-// were acknowledged before now. Nothing that is refused gets into the log.
+// proposeLater judges an encoded command again, after all changes that were acknowledged
+// before now: of permissions, of alarms, of what there is room for. Nothing that is
+// refused gets into the log.
 func (s Session) proposeLater(call host.Call, cmd []byte) {
 	again, err := command.Decode(cmd)
 	if err != nil {
 		s.m.end(call, err)
 		return
 	}
-	s.certainly(call, func(view *state.View) error { return view.Permit(s.who, again.Body) }, func(view *state.View) {
+	s.certainly(call, func(view *state.View) error {
+		return cmp.Or(view.Stopped(again.Body), view.Permit(s.who, again.Body))
+	}, func(view *state.View) {
+		if s.m.full(again.Body.Cost()) {
+			s.m.reportFull(call)
+			return
+		}
 		command.StampAuth(cmd, view.Auth().Revision())
 		s.m.opts.Group.Propose(call, cmd)
 	})

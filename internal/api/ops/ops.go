@@ -32,7 +32,7 @@ const (
 // Member is what the handlers ask of the member that they speak for.
 type Member interface {
 	Versions() Versions
-	// Alarms lists the alarms in force, oldest first.
+	// Alarms lists the alarms in force, by member.
 	Alarms() []Alarm
 	// HasLeader reports whether the member knows a leader.
 	HasLeader() bool

@@ -34,6 +34,8 @@ var wire = []struct {
 	{command.ErrStreamFilter, status.Error(codes.Unimplemented, command.ErrStreamFilter.Error())},
 	{command.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{command.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{command.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	{command.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{command.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{command.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
 	{command.ErrLeaseTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},

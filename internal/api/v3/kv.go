@@ -156,7 +156,7 @@ func (s *kv) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.Compac
 	}
 	result, err := await(ctx, s.member, func(call host.Call) { as.Compact(call, &in) })
 	if in.Physical && (err == nil || errors.Is(err, command.ErrCompacted)) {
-		if ended := s.removed(ctx); ended != nil {
+		if ended := removed(ctx, s.member); ended != nil {
 			return nil, toWire(ended)
 		}
 	}
@@ -172,12 +172,12 @@ func (s *kv) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.Compac
 const removalLook = 5 * time.Millisecond
 
 // removed waits until what has been compacted so far is removed here.
-func (s *kv) removed(ctx context.Context) error {
-	compacted, _ := s.member.Removal()
+func removed(ctx context.Context, member *server.Member) error {
+	compacted, _ := member.Removal()
 	look := time.NewTicker(removalLook)
 	defer look.Stop()
 	for {
-		if _, removed := s.member.Removal(); removed >= compacted {
+		if _, removed := member.Removal(); removed >= compacted {
 			return nil
 		}
 		select {

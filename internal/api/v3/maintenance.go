@@ -42,6 +42,9 @@ func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 	if s.Leader == 0 {
 		resp.Errors = append(resp.Errors, rpctypes.ErrNoLeader.Error())
 	}
+	for _, a := range s.Alarms {
+		resp.Errors = append(resp.Errors, alarmText(a))
+	}
 	return resp, nil
 }
 
@@ -77,8 +80,13 @@ func (m *maintenance) hash(ctx context.Context, rev id.Revision) (mvcc.KVHash, e
 	return m.member.HashKV(rev, ctx.Err)
 }
 
-// Defragment has nothing to do: space comes back by itself.
-func (m *maintenance) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+// Defragment waits until what has been compacted is removed here, so that the count of
+// what is stored has fallen by then as after etcd's. There is nothing else to do: space
+// comes back by itself.
+func (m *maintenance) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if err := removed(ctx, m.member); err != nil {
+		return nil, toWire(err)
+	}
 	return &pb.DefragmentResponse{}, nil
 }
 

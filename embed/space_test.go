@@ -1,0 +1,295 @@
+package embed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/env"
+	"github.com/kvorum/kvorum/internal/env/osenv"
+)
+
+const full = "mvcc: database space exceeded"
+
+// fill puts values of 1 KB until there is no room.
+func fill(t *testing.T, c *clientv3.Client) (puts int) {
+	t.Helper()
+	for ; puts < 1000; puts++ {
+		_, err := c.Put(t.Context(), fmt.Sprintf("fill/%04d", puts), strings.Repeat("v", 1024))
+		if errors.Is(err, rpctypes.ErrNoSpace) {
+			return puts
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("there is always room")
+	return puts
+}
+
+// alarms lists them as etcdctl prints them.
+func alarms(t *testing.T, c *clientv3.Client) string {
+	t.Helper()
+	r, err := c.AlarmList(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []string
+	for _, a := range r.Alarms {
+		text = append(text, fmt.Sprintf("%x:%v", a.MemberID, a.Alarm))
+	}
+	return strings.Join(text, " ")
+}
+
+// makeRoom is the way out: delete, compact, defragment, disarm.
+func makeRoom(t *testing.T, c *clientv3.Client) {
+	t.Helper()
+	ctx := t.Context()
+	if _, err := c.Delete(ctx, "fill/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Get(ctx, "fill")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Compact(ctx, r.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	for _, endpoint := range c.Endpoints() {
+		if _, err := c.Defragment(ctx, endpoint); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// One member is filled to its quota: what costs space is refused, what costs none is
+// not, over a restart too; then room is made.
+func TestFillToTheQuota(t *testing.T) {
+	dir, quota := t.TempDir(), "--quota-backend-bytes=65536"
+	m := startMember(t, dir, quota)
+	ctx, c := t.Context(), login(t, "", "", m.client)
+	lease, err := c.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if puts := fill(t, c); puts < 40 || puts > 50 {
+		t.Errorf("%d versions of 1,289 bytes fill 65,536", puts)
+	}
+	me := fmt.Sprintf("%x:NOSPACE", uint64(m.home.Member))
+	refused := func(c *clientv3.Client) {
+		t.Helper()
+		put, del := clientv3.OpPut("a", "1"), clientv3.OpDelete("fill/0000")
+		for what, err := range map[string]error{
+			"a put":                 errOf(c.Put(ctx, "a", "1")),
+			"a put without a key":   errOf(pb.NewKVClient(m.conn).Put(ctx, &pb.PutRequest{Value: make([]byte, 2000)})),
+			"a put in a txn":        errOf(c.Txn(ctx).If(clientv3.Compare(clientv3.Version("none"), ">", 0)).Then(put).Commit()),
+			"a put in a txn in one": errOf(c.Txn(ctx).Else(clientv3.OpTxn(nil, nil, []clientv3.Op{del, put})).Commit()),
+			"a grant":               errOf(c.Grant(ctx, 60)),
+		} {
+			expect(t, what, said(nil, err), full)
+		}
+		for what, err := range map[string]error{
+			"a get":           errOf(c.Get(ctx, "fill/0001")),
+			"a deletion":      errOf(c.Delete(ctx, "fill/0000")),
+			"one in a txn":    errOf(c.Txn(ctx).Then(del).Commit()),
+			"a renewal":       errOf(c.KeepAliveOnce(ctx, lease.ID)),
+			"a user":          errOf(c.UserAdd(ctx, "ann", "pw")),
+			"one less":        errOf(c.UserDelete(ctx, "ann")),
+			"a status":        errOf(c.Status(ctx, c.Endpoints()[0])),
+			"another's alarm": errOf(pb.NewMaintenanceClient(m.conn).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 5, Alarm: 7})),
+			"its end":         errOf(pb.NewMaintenanceClient(m.conn).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: 5, Alarm: 7})),
+		} {
+			expect(t, what, said(nil, err), "ok")
+		}
+		// What would fit is looked at before the alarm is.
+		expect(t, "a grant for a lifetime", said(c.Grant(ctx, 9_000_000_001)), "too large lease TTL")
+		expect(t, "alarms", alarms(t, c), me)
+		st, err := c.Status(ctx, c.Endpoints()[0])
+		if want := fmt.Sprintf("memberID:%d alarm:NOSPACE", uint64(m.home.Member)); err != nil || len(st.Errors) != 1 || st.Errors[0] != want || st.DbSizeQuota != 65536 {
+			t.Errorf("status: %v, %v", st, err)
+		}
+		expect(t, "health", fetched(t, "http://"+m.client+"/health"), `{"health":"false","reason":"ALARM NOSPACE"}`)
+	}
+	refused(c)
+	m.stop()
+	m = startMember(t, dir, quota)
+	c = login(t, "", "", m.client)
+	refused(c)
+	if _, err := c.Revoke(ctx, lease.ID); err != nil {
+		t.Error(err)
+	}
+	makeRoom(t, c)
+	expect(t, "alarms", alarms(t, c), "")
+	if _, err := c.Put(ctx, "a", "1"); err != nil {
+		t.Error(err)
+	}
+	st, err := c.Status(ctx, m.client)
+	if err != nil || st.DbSize > 20000 || st.DbSizeInUse != st.DbSize || len(st.Errors) != 0 {
+		t.Errorf("status: %v, %v", st, err)
+	}
+}
+
+func errOf(_ any, err error) error { return err }
+
+// Disarmed without more room, deletions are still obeyed and the alarm stays away until
+// something grows.
+func TestDisarmedTooEarly(t *testing.T) {
+	m := startMember(t, t.TempDir(), "--quota-backend-bytes=20000")
+	ctx, c := t.Context(), login(t, "", "", m.client)
+	fill(t, c)
+	if _, err := c.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := c.Delete(ctx, "fill/0001"); err != nil {
+			t.Fatal(err)
+		}
+		m.member.KeepSpace()
+	}
+	expect(t, "alarms after a deletion", alarms(t, c), "")
+	expect(t, "a put", said(c.Put(ctx, "a", strings.Repeat("v", 1024))), full)
+	expect(t, "alarms after a put", alarms(t, c), fmt.Sprintf("%x:NOSPACE", uint64(m.home.Member)))
+}
+
+// Of three members one has a small quota: it obeys what the others admit, and then
+// nobody admits more, whoever leads, until room is made.
+func TestOneSmallQuotaOfThree(t *testing.T) {
+	tb := newTable(t, 3)
+	small, other := tb.seats[0], tb.seats[1]
+	small.flags = []string{"--quota-backend-bytes=30000"}
+	tb.start("new", tb.seats...)
+	ctx, c := t.Context(), login(t, "", "", other.client)
+	tb.put(other, "big", strings.Repeat("v", 40000))
+	alarm := fmt.Sprintf("%x:NOSPACE", small.id())
+	tb.eventually("the alarm of the small one", func(context.Context) bool { return alarms(t, c) == alarm })
+	for _, s := range tb.seats {
+		expect(t, "a put by "+s.name, said(login(t, "", "", s.client).Put(ctx, "a", "1")), full)
+		tb.eventually("health of "+s.name, func(context.Context) bool {
+			return strings.Contains(fetched(t, "http://"+s.client+"/health"), "ALARM NOSPACE")
+		})
+	}
+	leader := tb.leader()
+	leader.stop()
+	tb.start("new", leader)
+	for _, s := range tb.seats {
+		c := login(t, "", "", s.client)
+		tb.eventually("the alarm at "+s.name, func(ctx context.Context) bool {
+			_, err := c.Put(ctx, "a", "1")
+			return errors.Is(err, rpctypes.ErrNoSpace)
+		})
+	}
+	all := login(t, "", "", tb.seats[0].client, tb.seats[1].client, tb.seats[2].client)
+	if _, err := all.Delete(ctx, "big"); err != nil {
+		t.Fatal(err)
+	}
+	makeRoom(t, all)
+	for _, s := range tb.seats {
+		tb.put(s, "a", s.name)
+	}
+	expect(t, "alarms", alarms(t, c), "")
+}
+
+// filling is a disk that says how much of it is left.
+type filling struct {
+	env.FS
+	left atomic.Int64
+}
+
+func (f *filling) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	left, total := uint64(f.left.Load()), uint64(100<<30)
+	return vfs.DiskUsage{AvailBytes: left, TotalBytes: total, UsedBytes: total - left}, nil
+}
+
+// The disk fills up: the member refuses what needs space and raises its alarm before
+// anything breaks; with room again and the alarm disarmed it goes on.
+func TestTheDiskFillsUp(t *testing.T) {
+	world := osenv.New()
+	disk := &filling{FS: world.FS}
+	disk.left.Store(50 << 30)
+	world.FS = disk
+	cfg, client := configFor(t, t.TempDir())
+	log := &lockedBuffer{}
+	s, err := startIn(world, cfg, slog.New(slog.NewTextHandler(log, nil)), config.ServerVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &member{Server: s, client: client, conn: conn}
+	t.Cleanup(m.stop)
+	ctx, c := t.Context(), login(t, "", "", client)
+	if _, err := c.Put(ctx, "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	until := func(what string, so func() bool) {
+		t.Helper()
+		for begun := time.Now(); !so(); time.Sleep(5 * time.Millisecond) {
+			if time.Since(begun) > 20*time.Second {
+				t.Fatal("waited in vain: " + what)
+			}
+		}
+	}
+	disk.left.Store(1<<30 - 1)
+	until("the alarm", func() bool { return alarms(t, c) == fmt.Sprintf("%x:NOSPACE", uint64(m.home.Member)) })
+	expect(t, "a put", said(c.Put(ctx, "b", "1")), full)
+	expect(t, "a deletion", said(c.Delete(ctx, "a")), "ok")
+	disarm := func() {
+		t.Helper()
+		if _, err := c.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disarm()
+	until("the alarm again", func() bool { return alarms(t, c) != "" })
+	disk.left.Store(1<<30 + 1)
+	expect(t, "a put into next to nothing", said(c.Put(ctx, "b", "1")), full)
+	disk.left.Store(2 << 30)
+	until("the disk is known to have space", func() bool { return bytes.Contains(log.bytes(), []byte("has space again")) })
+	expect(t, "a put before the alarm is disarmed", said(c.Put(ctx, "b", "1")), full)
+	disarm()
+	expect(t, "a put", said(c.Put(ctx, "b", "1")), "ok")
+	if n := bytes.Count(log.bytes(), []byte("the disk is almost full")); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
+
+// History goes by itself after a while, and keys stay.
+func TestAutoCompaction(t *testing.T) {
+	m := startMember(t, t.TempDir(), "--auto-compaction-retention=200ms")
+	ctx, c := t.Context(), login(t, "", "", m.client)
+	for i := range 20 {
+		if _, err := c.Put(ctx, "a", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for begun := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := c.Get(ctx, "a", clientv3.WithRev(20)); errors.Is(err, rpctypes.ErrCompacted) {
+			break
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Fatal("never compacted")
+		}
+	}
+	if r, err := c.Get(ctx, "a"); err != nil || string(r.Kvs[0].Value) != "19" {
+		t.Error(r, err)
+	}
+}
