@@ -20,10 +20,10 @@ internal/state/mvcc  internal/state/member  internal/state/lease  internal/state
 internal/state  internal/watch
 
 internal/host  internal/peer
-internal/join/static
+internal/join/static  internal/join/srv  internal/join/registry
 internal/server  internal/join
 internal/rpc  internal/api/v3/concurrencypb
-internal/api/v3  internal/api/ops  internal/api/gateway  internal/cli/print
+internal/api/v3  internal/api/ops  internal/api/gateway  internal/proxy  internal/cli/print
 internal/cli/ctl  internal/cli/bench
 
 internal/testkit/model  internal/testkit/certs
@@ -56,7 +56,7 @@ var (
 // everything inside.
 var worldly = []string{
 	"embed", "cmd/", "internal/env/osenv", "internal/tlsfiles", "internal/peer", "internal/join",
-	"internal/join/static", "internal/rpc", "internal/api/", "internal/proxy", "internal/cli/",
+	"internal/join/", "internal/rpc", "internal/api/", "internal/proxy", "internal/cli/",
 	"internal/testkit/", "internal/host/run.go",
 }
 
