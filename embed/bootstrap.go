@@ -19,19 +19,6 @@ import (
 	"github.com/kvorum/kvorum/internal/storage/raftlog"
 )
 
-// supported refuses what is not built yet with a clear word instead of doing
-// something else.
-func supported(cfg *Config) error {
-	for _, urls := range []config.URLs{cfg.ListenClientURLs, cfg.ListenPeerURLs, cfg.ListenClientHTTPURLs, cfg.ListenMetricsURLs} {
-		for i := range urls {
-			if scheme := urls[i].Scheme; scheme != "http" && scheme != "https" {
-				return fmt.Errorf("cannot listen on %s: %s is not yet supported", urls[i].String(), scheme)
-			}
-		}
-	}
-	return nil
-}
-
 // founding is how a fresh member comes to its cluster.
 type founding struct {
 	who join.Identity
@@ -49,6 +36,9 @@ type founding struct {
 func (s *Server) found() (*founding, error) {
 	if s.cfg.AdvertiseHost(hostAddress) {
 		s.log.Info("advertises the address of this machine to peers", "urls", s.cfg.AdvertisePeerURLs.String())
+	}
+	if err := s.discover(); err != nil {
+		return nil, err
 	}
 	members, err := s.cfg.InitialMembers()
 	if err != nil {
@@ -88,6 +78,10 @@ func (s *Server) derive(members []config.InitialMember, own config.URLs) *foundi
 // first start may have ended before the members met, and then nobody but its flags
 // knows where the others are. Flags that would make another member are ignored.
 func (s *Server) foundAgain() *founding {
+	if err := s.discover(); err != nil {
+		s.log.Warn("the members of the cluster cannot be found again", "error", err.Error())
+		return nil
+	}
 	members, err := s.cfg.InitialMembers()
 	i := slices.IndexFunc(members, func(m config.InitialMember) bool { return m.Name == s.cfg.Name })
 	if err != nil || i < 0 || s.cfg.ForceNewCluster {

@@ -63,8 +63,8 @@ type Server struct {
 	group  *host.Group
 	member *server.Member
 	peers  *peer.Transport
-	// peerTLS is how https peers are connected to; nil if there are none.
-	peerTLS *tls.Config
+	// peerTLS makes what https peers are connected to with; nil if there are none.
+	peerTLS func() *tls.Config
 	// auth is how callers are known.
 	auth server.AuthOptions
 	// peered says that there are others to be repaired from.
@@ -105,8 +105,9 @@ func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (
 			err = errors.Join(err, s.undo())
 		}
 	}()
-	if err := supported(&cfg); err != nil {
-		return nil, err
+	if cfg.UnsafeNoSync {
+		log.Warn("nothing is synced to disk: a crash of the machine loses what was acknowledged", "flag", "--unsafe-no-fsync")
+		world.FS = osenv.WithoutSync(world.FS)
 	}
 	if s.listeners, err = listen(&cfg); err != nil {
 		return nil, err
@@ -145,6 +146,7 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
+	s.warnOfPermissions()
 	for _, name := range s.home.Strangers {
 		s.log.Warn("found invalid file under data directory", "filename", name, "data-dir", s.cfg.DataDir)
 	}

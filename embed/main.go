@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/env/osenv"
+	"github.com/kvorum/kvorum/internal/proxy"
 	"github.com/kvorum/kvorum/internal/telemetry"
 )
 
@@ -26,6 +28,10 @@ func Main(args, environ []string) int { return MainIn(osenv.New(), args, environ
 // MainIn is Main in a world of the caller's, which ends with the member: another
 // disk, say. Only programs of this module can make one.
 func MainIn(world *osenv.World, args, environ []string) int {
+	if len(args) > 0 && slices.Contains(proxy.Commands, args[0]) {
+		world.Stop()
+		return proxy.Main(args, os.Stdout, os.Stderr)
+	}
 	cfg, warnings, err := config.Parse(args, environ, os.ReadFile)
 	if err != nil {
 		return refuse(err)
@@ -38,6 +44,10 @@ func MainIn(world *osenv.World, args, environ []string) int {
 	paceCollector()
 	for _, w := range warnings {
 		log.LogAttrs(context.Background(), w.Level, w.Msg, w.Attrs...)
+	}
+	if err := checkProcess(&cfg, log); err != nil {
+		fatal(log, "the member cannot start", err)
+		return 1
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

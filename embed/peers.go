@@ -22,7 +22,7 @@ var errRemoved = errors.New("the member has been permanently removed from the cl
 func (s *Server) startPeers() {
 	s.peers = peer.New(peer.Options{
 		Member: s.home.Member, Cluster: s.home.Cluster, Version: s.version, Log: s.log, Clock: s.world.Clock,
-		ClientTLS: s.peerTLS,
+		ClientTLS: s.peerTLS, From: s.peersFrom(),
 		Receive:   s.receive,
 		Answer:    s.answer,
 		Lost:      func(m id.Member) { s.host.Unreachable(m) },

@@ -1,8 +1,8 @@
 package embed
 
 import (
-	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
 
@@ -31,6 +31,9 @@ func (s *Server) secure() error {
 	} {
 		for _, p := range kind.ports {
 			if !p.secure {
+				if !kind.files.Empty() && kind.name != "metrics" {
+					s.log.Warn("the URL is one of clear text: certificate and key are not used for it", "endpoint", kind.name, "address", p.Addr().String())
+				}
 				continue
 			}
 			// Who offers both wants HTTP: gRPC clients offer h2 alone.
@@ -68,19 +71,42 @@ func (s *Server) files(t *config.TLS, kind string, urls config.URLs) (*tlsfiles.
 		f = made
 	}
 	f.ClientCertFile, f.ClientKeyFile = t.ClientCertFile, t.ClientKeyFile
-	f.TrustedCAFile, f.ClientCertAuth = t.TrustedCAFile, t.ClientCertAuth
+	f.TrustedCAFile, f.ClientCertAuth, f.CRLFile = t.TrustedCAFile, t.ClientCertAuth, t.CRLFile
+	f.AllowedCNs, f.AllowedHostnames, f.Log = t.AllowedCNs, t.AllowedHostnames, s.log
+	if kind == "peer" && t.TrustedCAFile == "" {
+		f.ServerName = s.cfg.Discovery.SRV
+	}
+	f.CheckAddress = kind == "peer" && !t.SkipSANCheck
+	if demands := f.ClientCertAuth || f.TrustedCAFile != ""; !demands && (f.CRLFile != "" || len(f.AllowedCNs)+len(f.AllowedHostnames) > 0) {
+		s.log.Warn("certificates are not demanded, so nobody is held to a CRL or to allowed names: a trusted CA is missing", "endpoint", kind)
+	}
 	f.CipherSuites, f.MinVersion, f.MaxVersion = s.cfg.CipherSuites, s.cfg.TLSMinVersion, s.cfg.TLSMaxVersion
 	return &f, nil
 }
 
 // web asks peers over HTTP, by TLS where their URLs say so.
 func (s *Server) web() *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: cloned(s.peerTLS), DisableKeepAlives: true}}
+	t := &http.Transport{DisableKeepAlives: true}
+	if s.peerTLS != nil {
+		t.TLSClientConfig = s.peerTLS()
+	}
+	if from := s.peersFrom(); from != nil {
+		t.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}).DialContext
+	}
+	return &http.Client{Transport: t}
 }
 
-func cloned(cfg *tls.Config) *tls.Config {
-	if cfg == nil {
+// peersFrom is the address that peers are connected to from: with the gate
+// SetMemberLocalAddr the first of those that are advertised to them and not of this
+// machine alone; nil leaves it to the system.
+func (s *Server) peersFrom() net.IP {
+	if !s.cfg.Gates.SetMemberLocalAddr {
 		return nil
 	}
-	return cfg.Clone()
+	for i := range s.cfg.AdvertisePeerURLs {
+		if ip := net.ParseIP(s.cfg.AdvertisePeerURLs[i].Hostname()); ip != nil && !ip.IsLoopback() && !ip.IsUnspecified() {
+			return ip
+		}
+	}
+	return nil
 }

@@ -116,3 +116,20 @@ func TestClearTextBesideTLS(t *testing.T) {
 		t.Errorf("a key of another certificate: %v, %v", s, err)
 	}
 }
+
+// With the gate a member connects from the first address that it advertises and that
+// is not of this machine alone.
+func TestWhereAMemberConnectsFrom(t *testing.T) {
+	for _, c := range []struct{ urls, gate, want string }{
+		{"http://10.0.0.7:2380,http://10.0.0.8:2380", "SetMemberLocalAddr=true", "10.0.0.7"},
+		{"http://127.0.0.1:2380,http://n1:2380,http://10.0.0.8:2380", "SetMemberLocalAddr=true", "10.0.0.8"},
+		{"http://127.0.0.1:2380,http://n1:2380", "SetMemberLocalAddr=true", "<nil>"},
+		{"http://10.0.0.7:2380", "SetMemberLocalAddr=false", "<nil>"},
+	} {
+		cfg, _ := configFor(t, t.TempDir(), "--initial-advertise-peer-urls", c.urls, "--feature-gates", c.gate)
+		s := &Server{cfg: cfg}
+		if got := fmt.Sprint(s.peersFrom()); got != c.want {
+			t.Errorf("%s with %s: %s, want %s", c.urls, c.gate, got, c.want)
+		}
+	}
+}

@@ -48,19 +48,19 @@ func listen(cfg *Config) (_ *listeners, err error) {
 	} {
 		shared := map[string]*port{}
 		for i := range kind.urls {
-			host := kind.urls[i].Host
-			if shared[host] == nil {
-				bound, err := net.Listen("tcp", host)
+			network, address := kind.urls.Place(i)
+			if shared[address] == nil {
+				bound, err := bind(cfg, network, address)
 				if err != nil {
 					return nil, err
 				}
-				shared[host] = &port{Listener: bound}
-				*kind.to = append(*kind.to, shared[host])
+				shared[address] = &port{Listener: bound}
+				*kind.to = append(*kind.to, shared[address])
 			}
-			if kind.urls[i].Scheme == "https" {
-				shared[host].secure = true
+			if kind.urls[i : i+1].Secure() {
+				shared[address].secure = true
 			} else {
-				shared[host].plain = true
+				shared[address].plain = true
 			}
 		}
 	}

@@ -73,30 +73,44 @@ func freePort(t *testing.T) string {
 // start runs etcd on dir with free ports; more flags may follow.
 func start(t *testing.T, dir string, flags ...string) *process {
 	t.Helper()
+	client, peer := freePort(t), freePort(t)
+	p := launch(t, append([]string{
+		"--data-dir", dir, "--listen-client-urls", "http://" + client, "--advertise-client-urls", "http://" + client,
+		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,
+		"--initial-cluster", "default=http://" + peer,
+	}, flags...)...)
+	p.client, p.peer = client, peer
+	return p
+}
+
+// launch runs etcd with these arguments and no others.
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, client: freePort(t), peer: freePort(t), ready: make(chan struct{}), exited: make(chan struct{})}
-	args := append([]string{
-		"--data-dir", dir, "--listen-client-urls", "http://" + p.client, "--advertise-client-urls", "http://" + p.client,
-		"--listen-peer-urls", "http://" + p.peer, "--initial-advertise-peer-urls", "http://" + p.peer,
-		"--initial-cluster", "default=http://" + p.peer,
-	}, flags...)
-	p.cmd = exec.Command(binary, args...)
+	p := &process{t: t, ready: make(chan struct{}), exited: make(chan struct{})}
+	p.run(binary, args...)
+	return p
+}
+
+// run starts a program and reads what it says; it is killed when the test ends.
+func (p *process) run(program string, args ...string) {
+	p.t.Helper()
+	p.cmd = exec.Command(program, args...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	go p.read(bufio.NewScanner(stderr))
-	t.Cleanup(func() {
+	p.t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		<-p.exited
 	})
-	return p
 }
 
 func (p *process) read(lines *bufio.Scanner) {

@@ -42,7 +42,7 @@ var gates = []gate{
 	{"LeaseCheckpoint", true, ready, func(g *Gates) *bool { return &g.LeaseCheckpoint },
 		"Tell the other members every five minutes what long leases have left."},
 	{"LeaseCheckpointPersist", true, accepted, nil, "What is told is kept, in any case."},
-	{"SetMemberLocalAddr", true, later, func(g *Gates) *bool { return &g.SetMemberLocalAddr },
+	{"SetMemberLocalAddr", true, ready, func(g *Gates) *bool { return &g.SetMemberLocalAddr },
 		"Connect to peers from the address that --initial-advertise-peer-urls names."},
 	{"FastLeaseKeepAlive", false, accepted, nil, "A renewal never waits for what is being applied, in any case."},
 	{"PriorityRequest", true, later, nil, "Serve some requests before others when there are too many."},

@@ -23,7 +23,7 @@ var notes = map[string]string{
 	"listen-client-urls":                   "Hosts are addresses or localhost. The same address as http and as https serves both on one port.",
 	"data-dir":                             "Made with mode 0700.",
 	"client-cert-auth":                     "--trusted-ca-file demands certificates too. Without that file the system's authorities count.",
-	"trusted-ca-file":                      "Read again when it changes, as are all certificates, keys and CRLs.",
+	"trusted-ca-file":                      "Read again when it changes, as are all certificates, keys and CRLs; see [security](security.md).",
 	"client-crl-file":                      "DER or PEM. In a file the key is client-transport-security.crl-file, which etcd does not have.",
 	"peer-crl-file":                        "As client-crl-file.",
 	"client-cert-allowed-hostname":         "Several are separated by commas; in a file a list.",

@@ -106,3 +106,12 @@ func isSecure(u *url.URL) bool { return u.Scheme == "https" || u.Scheme == "unix
 func (u URLs) Secure() bool {
 	return slices.ContainsFunc(u, func(one url.URL) bool { return isSecure(&one) })
 }
+
+// Place is where a URL of the list is listened on: a network of package net, and the
+// address there. What follows "unix://" is the path of a socket.
+func (u URLs) Place(i int) (network, address string) {
+	if isUnix(&u[i]) {
+		return "unix", u[i].Host + u[i].Path
+	}
+	return "tcp", u[i].Host
+}

@@ -82,13 +82,15 @@ func (l *lane) open(ctx context.Context, place string) (net.Conn, error) {
 		return nil, errors.New("this member has no TLS configuration for its peers")
 	}
 	dialer := net.Dialer{KeepAlive: 15 * time.Second}
+	if l.t.opts.From != nil && network == "tcp" {
+		dialer.LocalAddr = &net.TCPAddr{IP: l.t.opts.From}
+	}
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil || !secure {
 		return conn, err
 	}
-	cfg := l.t.opts.ClientTLS
+	cfg := l.t.opts.ClientTLS()
 	if cfg.ServerName == "" {
-		cfg = cfg.Clone()
 		cfg.ServerName = u.Hostname()
 	}
 	shielded := tls.Client(conn, cfg)

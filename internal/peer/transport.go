@@ -62,11 +62,14 @@ type Options struct {
 	Cluster id.Cluster
 	// Version is that of this program; the others show it.
 	Version string
-	// ClientTLS dials https and unixs URLs; without it they are errors. The server's
-	// name is that of the URL's host unless it is set.
-	ClientTLS *tls.Config
-	Log       *slog.Logger // nil is none
-	Clock     env.Clock
+	// ClientTLS makes the configuration for one connection to an https or unixs URL;
+	// without it they are errors. The server's name is that of the URL's host unless
+	// it is set.
+	ClientTLS func() *tls.Config
+	// From is the address that connections are made from; nil is the system's choice.
+	From  net.IP
+	Log   *slog.Logger // nil is none
+	Clock env.Clock
 	// Receive is handed what arrives, on the goroutine that reads the connection; it
 	// should not wait, as nothing more of that lane is read meanwhile. data is its to
 	// keep, read-only and sharing a block of at most 256 KB with its neighbours.

@@ -3,17 +3,18 @@
 // of its own for --auto-tls, and opens listeners that serve TLS and clear text, one
 // of them or both on one port, with a clear word to whoever speaks the other.
 //
-// Certificates are taken through functions of tls.Config that are called for each
-// handshake (GetCertificate, GetClientCertificate, GetConfigForClient); what
-// re-reads the files hooks in there, in one place, see source.
+// The files are looked at again for every handshake and read when they have changed
+// (fresh.go), so that certificates, keys, authorities and revocations are replaced
+// without a restart; connections that stand stay as they are. What is wrong with a
+// new file is logged, and what was read before stays in use until it is put right.
 package tlsfiles
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
+	"time"
 )
 
 // Files are the flags of one port. The zero value is clear text.
@@ -28,13 +29,26 @@ type Files struct {
 	// ClientCertAuth demands a certificate of whoever connects. A TrustedCAFile
 	// demands it too.
 	ClientCertAuth bool
+	// CRLFile lists certificates of the other side that are revoked, in DER or PEM.
+	CRLFile string
+	// AllowedCNs and AllowedHostnames are of what a certificate of the other side must
+	// carry one, as its common name or among its hosts; at most one list may be given.
+	AllowedCNs, AllowedHostnames []string
+	// CheckAddress refuses those who connect from an address that their certificate
+	// neither names nor has a name of. One without names may come from anywhere.
+	CheckAddress bool
 	// SkipVerify does not check the certificate of the server that we connect to:
 	// that of --peer-auto-tls is nobody's word.
 	SkipVerify bool
+	// ServerName is what the certificates of those that we connect to must be for;
+	// empty is the host that is connected to.
+	ServerName string
 	// CipherSuites are names of crypto/tls; empty is Go's choice.
 	CipherSuites []string
 	// MinVersion and MaxVersion are TLS1.2 or TLS1.3; empty is TLS1.2 and no limit.
 	MinVersion, MaxVersion string
+	// Log is told of files that are taken up and of those that cannot be; nil is none.
+	Log *slog.Logger
 }
 
 // Empty says whether no file is named: nothing to serve TLS with.
@@ -51,24 +65,42 @@ func (f *Files) Server(protocols ...string) (*tls.Config, error) {
 	if f.Empty() {
 		return nil, errors.New("a certificate and its key are needed to serve TLS")
 	}
-	own, err := load(f.CertFile, f.KeyFile)
+	own, err := f.pair(f.CertFile, f.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	others, err := f.judge()
 	if err != nil {
 		return nil, err
 	}
 	cfg.NextProtos = protocols
-	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.certificate() }
 	if f.ClientCertAuth || f.TrustedCAFile != "" {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+		// A session that is taken up again would not be judged by what the files say now.
+		cfg.SessionTicketsDisabled = true
 	}
-	if cfg.ClientCAs, err = f.authorities(); err != nil {
-		return nil, err
+	outer := cfg.Clone()
+	outer.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		now := cfg.Clone()
+		now.Certificates = []tls.Certificate{*own.get()}
+		now.ClientCAs = others.authorities()
+		now.VerifyConnection = func(state tls.ConnectionState) error {
+			if err := others.check(&state); err != nil {
+				return err
+			}
+			if f.CheckAddress && len(state.PeerCertificates) > 0 {
+				return checkAddress(hello.Context(), state.PeerCertificates[0], hello.Conn.RemoteAddr())
+			}
+			return nil
+		}
+		return now, nil
 	}
-	return cfg, nil
+	return outer, nil
 }
 
-// Client is the configuration of connections that we make. The server's name is to
-// be set by whoever connects.
-func (f *Files) Client() (*tls.Config, error) {
+// Client returns what makes the configuration of the next connection that we make; it
+// is the caller's, who sets the server's name.
+func (f *Files) Client() (func() *tls.Config, error) {
 	cfg, err := f.base()
 	if err != nil {
 		return nil, err
@@ -78,54 +110,41 @@ func (f *Files) Client() (*tls.Config, error) {
 		cert, key = f.CertFile, f.KeyFile
 	}
 	if cert != "" || key != "" {
-		own, err := load(cert, key)
+		own, err := f.pair(cert, key)
 		if err != nil {
 			return nil, err
 		}
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.certificate() }
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.get(), nil }
 	}
-	if cfg.RootCAs, err = f.authorities(); err != nil {
+	others, err := f.judge()
+	if err != nil {
 		return nil, err
 	}
-	cfg.InsecureSkipVerify = f.SkipVerify
-	return cfg, nil
+	cfg.InsecureSkipVerify, cfg.ServerName = f.SkipVerify, f.ServerName
+	cfg.VerifyConnection = func(state tls.ConnectionState) error { return others.check(&state) }
+	return func() *tls.Config {
+		now := cfg.Clone()
+		now.RootCAs = others.authorities()
+		return now
+	}, nil
 }
 
-// authorities reads the trusted authorities; nil is the system's.
-func (f *Files) authorities() (*x509.CertPool, error) {
-	if f.TrustedCAFile == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(f.TrustedCAFile)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the trusted CA: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("cannot load the trusted CA: %s has no certificate in PEM", f.TrustedCAFile)
-	}
-	return pool, nil
-}
-
-// source is a certificate with its key, and where they come from.
-type source struct {
-	pair tls.Certificate
-}
-
-// load reads a certificate and its key.
-func load(cert, key string) (*source, error) {
+// pair is a certificate with its key.
+func (f *Files) pair(cert, key string) (*fresh[*tls.Certificate], error) {
 	if cert == "" || key == "" {
 		return nil, fmt.Errorf("KeyFile and CertFile must both be present[key: %v, cert: %v]", key, cert)
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load certificate %s with key %s: %w", cert, key, err)
-	}
-	return &source{pair: pair}, nil
+	return newFresh(f.Log, "certificate", func(texts [][]byte) (*tls.Certificate, []any, error) {
+		pair, err := tls.X509KeyPair(texts[0], texts[1])
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot load certificate %s with key %s: %w", cert, key, err)
+		}
+		if left := time.Until(pair.Leaf.NotAfter); left < 0 && f.Log != nil {
+			f.Log.Warn("the certificate has expired: others will refuse it", "file", cert, "not-after", pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		}
+		return &pair, []any{"subject", pair.Leaf.Subject.String(), "not-after", pair.Leaf.NotAfter.UTC().Format(time.RFC3339)}, nil
+	}, func(err error) error { return fmt.Errorf("cannot load certificate %s with key %s: %w", cert, key, err) }, cert, key)
 }
-
-// certificate is asked for by every handshake.
-func (s *source) certificate() (*tls.Certificate, error) { return &s.pair, nil }
 
 // base has what both sides share.
 func (f *Files) base() (*tls.Config, error) {

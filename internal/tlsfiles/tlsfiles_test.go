@@ -142,11 +142,11 @@ func server(t *testing.T, f Files) *tls.Config {
 
 func client(t *testing.T, f Files) *tls.Config {
 	t.Helper()
-	cfg, err := f.Client()
+	next, err := f.Client()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cfg
+	return next()
 }
 
 func TestWhoMayConnect(t *testing.T) {

@@ -1,5 +1,6 @@
 // Package certs makes certificate authorities and certificates for tests: real
-// files, valid for an hour, signed by nobody that anybody else trusts.
+// files, valid for an hour, signed by nobody that anybody else trusts; expired ones
+// and lists of revoked ones too.
 package certs
 
 import (
@@ -26,6 +27,8 @@ type Authority struct {
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
 	serial int64
+	// revoked are those that Revoke was told of.
+	revoked []x509.RevocationListEntry
 }
 
 // NewAuthority makes an authority whose files lie in a directory of the test's own.
@@ -45,7 +48,70 @@ func NewAuthority(t testing.TB) *Authority {
 // and addresses; without any it is good for clients only.
 func (a *Authority) Issue(t testing.TB, name string, hosts ...string) (certFile, keyFile string) {
 	t.Helper()
+	certFile, keyFile = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+"-key.pem")
+	a.issue(t, certFile, keyFile, name, time.Now().Add(time.Hour), hosts)
+	return certFile, keyFile
+}
+
+// Replace makes a certificate and its key in the place of others, each file at once,
+// the certificate first.
+func (a *Authority) Replace(t testing.TB, certFile, keyFile, name string, hosts ...string) {
+	t.Helper()
+	part := filepath.Join(t.TempDir(), "part")
+	a.issue(t, part+".pem", part+"-key.pem", name, time.Now().Add(time.Hour), hosts)
+	for _, move := range [][2]string{{part + ".pem", certFile}, {part + "-key.pem", keyFile}} {
+		if err := os.Rename(move[0], move[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// IssueExpired is Issue with a certificate whose time ended a minute ago.
+func (a *Authority) IssueExpired(t testing.TB, name string, hosts ...string) (certFile, keyFile string) {
+	t.Helper()
+	certFile, keyFile = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+"-key.pem")
+	a.issue(t, certFile, keyFile, name, time.Now().Add(-time.Minute), hosts)
+	return certFile, keyFile
+}
+
+// Revoke writes a list, in DER, of all that were revoked so far, these certificates
+// included.
+func (a *Authority) Revoke(t testing.TB, crlFile string, certFiles ...string) {
+	t.Helper()
+	for _, file := range certFiles {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		if block == nil {
+			t.Fatalf("%s is no certificate", file)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.revoked = append(a.revoked, x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: time.Now()})
+	}
+	a.serial++
+	list := x509.RevocationList{Number: big.NewInt(a.serial), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour),
+		RevokedCertificateEntries: a.revoked}
+	raw, err := x509.CreateRevocationList(rand.Reader, &list, a.cert, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(crlFile+".part", raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(crlFile+".part", crlFile); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a *Authority) issue(t testing.TB, certFile, keyFile, name string, until time.Time, hosts []string) {
+	t.Helper()
 	template := x509.Certificate{
+		NotAfter:    until,
 		Subject:     pkix.Name{CommonName: name, Organization: []string{"kvorum"}},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -57,16 +123,17 @@ func (a *Authority) Issue(t testing.TB, name string, hosts ...string) (certFile,
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	certFile, keyFile = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+"-key.pem")
 	a.sign(t, &template, certFile, keyFile)
-	return certFile, keyFile
 }
 
 func (a *Authority) sign(t testing.TB, template *x509.Certificate, certFile, keyFile string) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	a.serial++
 	template.SerialNumber = big.NewInt(a.serial)
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	template.NotBefore = time.Now().Add(-time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(time.Hour)
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
