@@ -4,7 +4,7 @@
 GO      ?= go
 BIN     := bin
 
-.PHONY: build run test check soak bench clean
+.PHONY: build run test check soak bench release clean
 
 build: ## the programs, in ./bin, without cgo
 	@mkdir -p $(BIN)
@@ -25,5 +25,8 @@ soak: build ## 2,000 seeds of each world, 50 rounds of kill -9, a minute of fuzz
 bench: build ## puts against a real etcd where one is installed
 	@sh scripts/bench
 
+release: ## static programs for amd64 and arm64 with checksums, in ./dist, the same bytes from the same commit
+	@sh scripts/release
+
 clean:
-	rm -rf $(BIN)
+	rm -rf $(BIN) dist
