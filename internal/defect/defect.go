@@ -151,6 +151,25 @@ const (
 	LoadNotTold
 	// LostEndLeaks: a lease whose end was lost in the log never ends.
 	LostEndLeaks
+	// RightsOutliveLoad: users and roles of the former state outlive a snapshot's
+	// installation.
+	RightsOutliveLoad
+	// RightsOfBefore: who has a role is not told that it allows something else.
+	RightsOfBefore
+	// RightsOfTheView: the commands of an entry are judged by what was before all of them.
+	RightsOfTheView
+	// RefusedAtOnce: a member that lags refuses by what it knows.
+	RefusedAtOnce
+	// TokenOfNobody: tokens outlive their user.
+	TokenOfNobody
+	// TokenOutlivesDisable: tokens outlive that permissions are not checked for a while.
+	TokenOutlivesDisable
+	// TokenTooEarly: a token that is not applied yet is unknown.
+	TokenTooEarly
+	// PasswordRaced: a token is given for a password that was changed meanwhile.
+	PasswordRaced
+	// RoleRowsForgotten: who had a role that was deleted has it again after a restart.
+	RoleRowsForgotten
 	// Count is the number of defects plus one.
 	Count
 )
@@ -173,6 +192,8 @@ var names = [Count]string{
 	"previous-of-now", "group-skips-ahead",
 	"expire-outlives-term", "renew-unconfirmed", "renewed-while-ending", "deadline-of-follower", "checkpoint-ignored",
 	"checkpoint-kept", "lease-ends-twice", "detached-key-deleted", "load-not-told", "lost-end-leaks",
+	"rights-outlive-load", "rights-of-before", "rights-of-the-view", "refused-at-once", "token-of-nobody", "token-outlives-disable",
+	"token-too-early", "password-raced", "role-rows-forgotten",
 }
 
 // String names the defect as the simulator's flag does.

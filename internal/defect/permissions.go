@@ -2,7 +2,7 @@ package defect
 
 // The mistakes about permissions: each let somebody see or write what he was not
 // allowed to, in etcd in one of the years before, or would. They are found by the
-// tests of what they are in, not by the simulator, and so are none of All.
+// tests of what they are in, and so are none of All; some of them by the simulator too.
 const (
 	// NestedTxnUnchecked: a txn inside another one is not judged (CVE-2026-33343).
 	NestedTxnUnchecked Defect = 1000 + iota

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/state"
 	"github.com/kvorum/kvorum/internal/state/auth"
@@ -88,6 +89,10 @@ func (s Session) permitted(call host.Call, judge func(*state.View) error, do fun
 
 // certainly judges by the state of now or later, and goes on with do or ends the call.
 func (s Session) certainly(call host.Call, judge func(*state.View) error, do func(*state.View)) {
+	if defect.On(defect.RefusedAtOnce) {
+		s.m.end(call, judge(s.m.opts.State.View()))
+		return
+	}
 	s.m.Barrier(host.Call{Deadline: call.Deadline, To: completion(func(r host.Result) {
 		if r.Err != nil {
 			s.m.end(call, r.Err)

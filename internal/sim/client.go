@@ -134,7 +134,7 @@ func (c *client) begin(r *replica, d draft) {
 	case isQuestion(d.request):
 		r.guard(func() { r.group.ReadIndex(question) })
 	default:
-		header := command.Header{IdempotencyKey: c.current.name, Wall: r.process.Clock.Wall().UnixNano()}
+		header := w.signed(r, command.Header{IdempotencyKey: c.current.name, Wall: r.process.Clock.Wall().UnixNano()})
 		if d.duty {
 			header.Class, header.Term = command.Duty, r.group.Term()
 			w.ledger.duties[header.IdempotencyKey] = header.Term
@@ -217,7 +217,7 @@ func (c *client) end() {
 		w.history.learn(call.draft.request, response)
 		c.load.learn(call.draft.request, response)
 	}
-	if call.draft.searched() {
+	if call.draft.searched() && !refusedByRights(err) {
 		w.history.add(call.name, op)
 	}
 	c.over(response)
@@ -247,6 +247,9 @@ func (c *client) lost(why string) {
 // isRefusal says whether an error is the state's answer, rather than the loss of
 // one.
 func isRefusal(err error) bool {
+	if refusedByRights(err) {
+		return true
+	}
 	for _, refusal := range []error{
 		command.ErrKeyNotFound, command.ErrLeaseNotFound, command.ErrLeaseExists, command.ErrCompacted, command.ErrFutureRevision,
 	} {

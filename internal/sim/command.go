@@ -56,14 +56,14 @@ func Main(args []string, out io.Writer, wall func() time.Duration) int {
 			fmt.Fprintln(out, "simulate:", err)
 			return 2
 		}
-		o.Profile = profiles[d].tilt
+		o.Profile = tiltOf(d)
 	} else if *tilt != "" {
 		d, err := defectNamed(*tilt)
 		if err != nil {
 			fmt.Fprintln(out, "simulate:", err)
 			return 2
 		}
-		o.Profile = profiles[d].tilt
+		o.Profile = tiltOf(d)
 	}
 	families := []Options{{Replicas: *replicas, Cluster: *cluster}}
 	if *replicas == 0 && !*cluster {
@@ -192,12 +192,29 @@ func (o Options) replay(seed uint64, how string) string {
 	return how
 }
 
+// found lists the mistakes that the simulator finds.
+func found() []defect.Defect {
+	all := defect.All()
+	for _, d := range defect.Permissions() {
+		if _, known := userProfiles[d]; known {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func tiltOf(d defect.Defect) func(*swarm) {
+	p, _ := profileOf(d)
+	return p.tilt
+}
+
 // defectNamed finds a defect by its name.
 func defectNamed(name string) (defect.Defect, error) {
-	for _, d := range defect.All() {
+	all := found()
+	for _, d := range all {
 		if d.String() == name {
 			return d, nil
 		}
 	}
-	return defect.None, fmt.Errorf("no such defect: %q; there are %v", name, defect.All())
+	return defect.None, fmt.Errorf("no such defect: %q; there are %v", name, all)
 }

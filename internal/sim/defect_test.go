@@ -14,8 +14,8 @@ import (
 //
 //	go test -tags defects -run Defects -v ./internal/sim
 func TestDefectsAreFound(t *testing.T) {
-	for _, d := range defect.All() {
-		p, known := profiles[d]
+	for _, d := range found() {
+		p, known := profileOf(d)
 		if !known {
 			t.Errorf("no profile for %v", d)
 			continue
@@ -24,21 +24,21 @@ func TestDefectsAreFound(t *testing.T) {
 			defer defect.Plant(defect.None)
 			defect.Plant(d)
 			o := Options{Seed: max(1, p.from), Replicas: p.replicas, Cluster: p.cluster, Profile: p.tilt}
-			var found *Report
+			var first *Report
 			Campaign(o, p.within-p.from, func(r Report) bool {
 				if r.Failure != nil {
-					found = &r
+					first = &r
 				}
-				return found != nil
+				return first != nil
 			})
-			if found == nil {
+			if first == nil {
 				t.Fatalf("not found within %d seeds", p.within)
 			}
-			t.Logf("seed %d of %d: %.300s", found.Seed, p.within, found.Failure)
+			t.Logf("seed %d of %d: %.300s", first.Seed, p.within, first.Failure)
 			defect.Plant(defect.None)
-			o.Seed = found.Seed
+			o.Seed = first.Seed
 			if r := Run(o); r.Failure != nil {
-				t.Errorf("the world of seed %d fails without the mistake too: %v", found.Seed, r.Failure)
+				t.Errorf("the world of seed %d fails without the mistake too: %v", first.Seed, r.Failure)
 			}
 		})
 	}

@@ -15,6 +15,9 @@
 //	watcher   clients with streams of watches, on one member after the other; watching
 //	          judges what each watch is told
 //	lessee    clients with leases; locker takes a lock that hangs on one
+//	person    clients who have to say who they are; admin changes what they may; people
+//	          judges what they are told, rights is what was decided about them
+//	talk      what one of them and one member say to each other, as a door has it
 //	ledger    what was applied: the judge of logs and states, with the oracle beside;
 //	          events are what watches are owed, tenures the lives of leases
 //	campaign  many worlds, and the story of the first that fails
@@ -37,6 +40,12 @@
 //	          revision, and nobody else's
 //	locks     who writes under the lock has the lowest revision of the queue, and no
 //	          higher one has written; two never believe at once that they hold it
+//	people    every answer shows the state of one index of the log, and whoever asked was
+//	          allowed by the users and roles of that index to be shown all of it; the
+//	          index lies between call and answer (decision 0030). A refusal was right at
+//	          an index in the same span. A token is worth something as long as its user
+//	          has the password that it was given for; nothing that goes into the log has
+//	          a password in it
 //
 // To add a checker: find the moment at which its promise can be judged (an entry
 // is applied: ledger; a call ends: client; a watch is told: watching; a role

@@ -51,14 +51,14 @@ func (h *history) learn(request, response any) {
 }
 
 // resolved is the history with the fate of every unknown write learnt from the
-// ledger: it is there with its answer, or it never happened and is left out. The ends
-// of leases, which no client has asked for, are added.
+// ledger: it is there with its answer, or it never happened and is left out. What
+// no client has a name for, the ends of leases and the calls of people, is added.
 func (h *history) resolved(l *ledger) []linear.Operation {
 	var all []linear.Operation
 	for i, op := range h.calls {
 		if op.Unknown {
 			c, place := l.find(h.names[i])
-			if place == 0 {
+			if place == 0 || refusedByRights(c.err) {
 				continue
 			}
 			op.Unknown, op.Response, op.Err, op.Place = false, c.response, c.err, place
@@ -67,7 +67,7 @@ func (h *history) resolved(l *ledger) []linear.Operation {
 		all = append(all, op)
 	}
 	for i, c := range l.commands {
-		if _, expires := c.request.(*command.LeaseExpire); expires {
+		if body, ok := c.request.(command.Body); ok && c.name == "" && isKV(body) && !refusedByRights(c.err) {
 			place := int64(i) + 1
 			all = append(all, linear.Operation{
 				Client: -1, Call: -place, Return: linear.Forever, Place: place, Request: c.request, Response: c.response, Err: c.err,

@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/testkit/model"
+	"github.com/kvorum/kvorum/internal/testkit/rights"
 )
 
 // ledger is what the group has decided, learnt from what its replicas apply: the
@@ -31,6 +33,8 @@ type ledger struct {
 	events  eventLedger
 	tenures tenures
 	fence   fence
+	// rights are users, roles and who may do what.
+	rights rightsLedger
 }
 
 // decided is one index of the log.
@@ -39,14 +43,17 @@ type decided struct {
 	kind     raft.Kind
 	digest   uint64
 	outcomes uint64
-	// revision is the oracle's after the entry.
+	// revision is the oracle's after the entry, rights are those after it.
 	revision id.Revision
+	rights   *rights.Table
 }
 
 // placed is one command with the oracle's answer.
 type placed struct {
 	index    id.Index
 	name     string // the client's, by its idempotency key
+	user     string
+	rights   *rights.Table // that it was judged by
 	request  any
 	response any
 	err      error
@@ -56,6 +63,7 @@ func newLedger() *ledger {
 	return &ledger{
 		oracle: model.New(), byName: map[string]int{}, origins: map[command.Origin]int{}, hashes: map[id.Index]uint64{}, duties: map[string]id.Term{},
 		confLedger: newConfLedger(), events: newEventLedger(), tenures: newTenures(),
+		rights: newRightsLedger(),
 	}
 }
 
@@ -109,13 +117,16 @@ func (l *ledger) apply(e raft.Entry, outcomes []command.Outcome) error {
 			return err
 		}
 	}
-	now.revision = l.oracle.Revision()
+	now.revision, now.rights = l.oracle.Revision(), l.rights.now
 	l.entries = append(l.entries, now)
 	return nil
 }
 
 // obey has the oracle obey the commands of an entry and compares the outcomes.
 func (l *ledger) obey(e raft.Entry, outcomes []command.Outcome) error {
+	if tells(e.Data) {
+		return fmt.Errorf("entry %d has a password in it", e.Index)
+	}
 	batch := command.ReadBatch(e.Data)
 	for i := 0; batch.Next(); i++ {
 		cmd, err := command.Decode(batch.Command())
@@ -133,7 +144,7 @@ func (l *ledger) obey(e raft.Entry, outcomes []command.Outcome) error {
 }
 
 func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outcome) error {
-	p := placed{index: e.Index, name: cmd.IdempotencyKey, request: cmd.Body}
+	p := placed{index: e.Index, name: cmd.IdempotencyKey, user: cmd.User, rights: l.rights.now, request: cmd.Body}
 	if first, twice := l.origins[cmd.Origin]; twice {
 		return fmt.Errorf("proposal %+v is in the log twice, at %d and at %d: %s",
 			cmd.Origin, l.commands[first].index, e.Index, model.Text(cmd.Body))
@@ -152,18 +163,34 @@ func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outc
 	if outcome.Origin != cmd.Origin || outcome.Index != e.Index {
 		return fmt.Errorf("entry %d: the outcome %+v is not that of %+v", e.Index, outcome, cmd.Header)
 	}
-	if isKV(cmd.Body) {
+	refused := l.refuses(&cmd)
+	switch {
+	case refused != nil:
+		if p.err = refused; !errors.Is(outcome.Err, refused) || outcome.Response != nil {
+			return fmt.Errorf("entry %d: %T %s of %q, judged under %d\n\tgave       %s\n\tthe oracle %v: %v",
+				e.Index, cmd.Body, model.Text(cmd.Body), cmd.User, cmd.AuthRevision, answerText(outcome.Response, outcome.Err), refused, l.rights.now)
+		}
+	case isKV(cmd.Body):
 		p.response, p.err = l.oracle.Apply(cmd.Body)
 		want, got := answerText(p.response, p.err), answerText(outcome.Response, outcome.Err)
 		if want != got {
 			return fmt.Errorf("entry %d: %s\n\tgave      %s\n\tthe model %s", e.Index, model.Text(cmd.Body), got, want)
 		}
+	case aboutUsers(cmd.Body):
+		if p.response, p.err = outcome.Response, outcome.Err; p.name != "" {
+			return fmt.Errorf("entry %d: a client has proposed %T", e.Index, cmd.Body)
+		}
+		if err := l.administer(e.Index, cmd.Body, outcome); err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
 	}
 	if err := l.obeyed(e.Term, cmd.Body, p.err); err != nil {
 		return fmt.Errorf("entry %d: %s: %w", e.Index, model.Text(cmd.Body), err)
 	}
-	if err := l.fact(cmd.Body, outcome.Err); err != nil && !isKV(cmd.Body) {
-		return fmt.Errorf("entry %d: %w", e.Index, err)
+	if refused == nil && !isKV(cmd.Body) && !aboutUsers(cmd.Body) {
+		if err := l.fact(cmd.Body, outcome.Err); err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
 	}
 	l.origins[cmd.Origin] = len(l.commands)
 	if p.name != "" {

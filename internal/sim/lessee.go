@@ -270,8 +270,9 @@ func (c *lessee) look(h *holding) {
 	var keys [][]byte
 	var err error
 	r.guard(func() {
-		if list, err = r.services.Leases(); err == nil {
-			keys, err = r.services.LeaseKeys(h.lease)
+		as := r.services.As(w.master())
+		if list, err = as.Leases(); err == nil {
+			keys, err = as.LeaseKeys(h.lease)
 		}
 	})
 	if w.failure != nil || r.host == nil || r.flipped != nil {

@@ -118,7 +118,7 @@ func (o *observed) Load(from host.Receiving) error {
 	w.trace.tell(w.env.Now(), "%v loads a snapshot at %v", r, at)
 	w.trace.mark(markSnapshot)
 	w.faults.loaded(r)
-	r.applied = at.Index
+	r.applied, r.forgotten = at.Index, at.Index
 	if known := w.ledger.confAt(at.Index); !sameConf(known, conf) {
 		w.fail("%v is given configuration %+v of %d with a snapshot at %v, where %+v of %d was decided", r, conf.Conf, conf.Index, at, known.Conf, known.Index)
 	}

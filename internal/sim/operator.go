@@ -115,11 +115,11 @@ func (o *operator) begin() {
 	r.guard(func() {
 		switch {
 		case c.update != nil:
-			r.services.Update(call, c.update)
+			r.services.As(o.w.master()).Update(call, c.update)
 		case c.swap != nil:
 			o.propose(call, r, c)
 		default:
-			r.services.Change(call, c.what)
+			r.services.As(o.w.master()).Change(call, c.what)
 		}
 	})
 	r.wake()

@@ -91,6 +91,24 @@ var profiles = map[defect.Defect]profile{
 	defect.DetachedKeyDeleted:   {replicas: 1, within: 20, tilt: leasing},
 	defect.LoadNotTold:          {replicas: 3, within: 20, tilt: leasingBehind},
 	defect.LostEndLeaks:         {replicas: 1, within: 50, tilt: leasingCrowded},
+
+	defect.RightsOutliveLoad:    {replicas: 3, within: 20, tilt: peopledBehind},
+	defect.RightsOfBefore:       {replicas: 1, within: 20, tilt: peopled},
+	defect.RightsOfTheView:      {replicas: 3, within: 50, tilt: peopledApart},
+	defect.RefusedAtOnce:        {replicas: 3, within: 20, tilt: peopledApart},
+	defect.TokenOfNobody:        {replicas: 1, within: 20, tilt: peopled},
+	defect.TokenOutlivesDisable: {replicas: 1, within: 20, tilt: peopled},
+	defect.TokenTooEarly:        {replicas: 3, within: 20, tilt: peopledApart},
+	defect.PasswordRaced:        {replicas: 3, within: 50, tilt: peopledApart},
+	defect.RoleRowsForgotten:    {replicas: 1, within: 20, tilt: peopledRestarting},
+}
+
+// profileOf finds the profile of a mistake.
+func profileOf(d defect.Defect) (p profile, known bool) {
+	if p, known = profiles[d]; !known {
+		p, known = userProfiles[d]
+	}
+	return p, known
 }
 
 // powerLoss: power is lost often, logs are short.

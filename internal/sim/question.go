@@ -82,14 +82,15 @@ func (d draft) searched() bool {
 // to come later.
 func (c *client) ask(call *call) (response any, done bool, err error) {
 	member := call.replica.services
+	as := member.As(c.w.master())
 	switch request := call.draft.request.(type) {
 	case *command.RangeRequest:
 		if call.draft.stream {
 			return c.askStream(call, request)
 		}
-		response, err = untyped(member.Range(request))
+		response, err = untyped(as.Range(request))
 	case *command.TxnRequest:
-		response, err = untyped(member.ReadTxn(request))
+		response, err = untyped(as.ReadTxn(request))
 	case *hashRequest:
 		var h mvcc.KVHash
 		h, err = member.HashKV(request.revision, func() error { return nil })
@@ -105,7 +106,7 @@ func (c *client) ask(call *call) (response any, done bool, err error) {
 // askStream takes the next piece.
 func (c *client) askStream(call *call, request *command.RangeRequest) (any, bool, error) {
 	if call.stream == nil {
-		call.stream, call.got = call.replica.services.RangeStream(request), &command.RangeResponse{}
+		call.stream, call.got = call.replica.services.As(c.w.master()).RangeStream(request), &command.RangeResponse{}
 	}
 	piece, last, err := call.stream.Next()
 	if err != nil {

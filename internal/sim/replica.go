@@ -62,6 +62,8 @@ type replica struct {
 	reign []raft.PlacedConf
 
 	applied id.Index
+	// forgotten is the last index of which the present run does not know the tokens.
+	forgotten id.Index
 	// leads is the term in which it has just become leader and was not looked at.
 	leads id.Term
 	// expireAt is when the time of leases is to go on next, in true time.
@@ -197,9 +199,11 @@ func (r *replica) serve() {
 	r.services = server.New(server.Options{
 		Member: r.member, Group: r.group, State: r.state, Clock: w.Clock,
 		Tasks: w.Tasks, Rand: w.Rand, MinLeaseTTL: 1, LeaseGrace: s.leases.grace, LeaseCheckpoint: s.leases.checkpoint,
-		Timeout: s.load.timeout, MaxRequestBytes: s.requestBytes(),
+		Timeout: s.load.timeout, MaxRequestBytes: s.requestBytes(), MaxTxnOps: 128,
 		Peers: &peers{r, r.runs}, StrictReconfig: s.members.strict, MaxLearners: s.members.maxLearners,
+		Auth: r.w.auth(),
 	})
+	r.forgotten = r.applied
 	if r.expireAt = env.Never; s.leases.some() {
 		r.expireAt = r.w.env.Now()
 	}
@@ -390,7 +394,10 @@ func (r *replica) judgeStart() error {
 	if d := l.at(mark.Index); d != nil && d.term != mark.Term {
 		return fmt.Errorf("the store's mark %d is of term %d, the entry of term %d", mark.Index, mark.Term, d.term)
 	}
-	return r.judgeState(l.revisionAt(mark.Index))
+	if err := r.judgeState(l.revisionAt(mark.Index)); err != nil {
+		return err
+	}
+	return r.judgeRights(mark.Index)
 }
 
 // judgeState compares all that can be read with the oracle at a revision.
@@ -410,6 +417,9 @@ func (r *replica) judgeState(rev id.Revision) error {
 // judge judges a member at rest: its state, and its log against what was decided.
 func (r *replica) judge() error {
 	if err := r.judgeState(r.w.ledger.revisionAt(r.applied)); err != nil {
+		return err
+	}
+	if err := r.judgeRights(r.applied); err != nil {
 		return err
 	}
 	hash, err := r.state.Hash()

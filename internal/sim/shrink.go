@@ -28,9 +28,10 @@ func (o Options) plan() (p plan, draw *simenv.Rand) {
 	}
 	p.drawLater(simenv.NewRand(o.Seed, o.family()+", later"), p.founders)
 	p.drawWatches(simenv.NewRand(o.Seed, o.family()+", watches"))
+	p.drawUsers(simenv.NewRand(o.Seed, o.family()+", users"))
 	if o.Profile != nil {
-		// What a profile is about, it brings: nobody else watches or has leases.
-		p.watches, p.leases = watchSwarm{}, leaseSwarm{}
+		// What a profile is about, it brings: nobody else watches, has leases or a name.
+		p.watches, p.leases, p.users = watchSwarm{}, leaseSwarm{}, userSwarm{}
 		o.Profile(&p.swarm)
 	}
 	for _, name := range o.Without {
@@ -128,6 +129,8 @@ func memberCuts() []cut {
 // watchCuts take those who watch, and those who have leases.
 func watchCuts() []cut {
 	return []cut{
+		{"people", func(p *plan) { p.users = userSwarm{} }},
+		{"a-person", func(p *plan) { p.users.people = min(1, p.users.people) }},
 		{"lessees", func(p *plan) { p.leases.lessees = 0 }},
 		{"lockers", func(p *plan) { p.leases.lockers = 0 }},
 		{"watchers", func(p *plan) { p.watches.clients = 0 }},

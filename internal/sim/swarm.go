@@ -39,6 +39,7 @@ type swarm struct {
 	load    loadSwarm
 	watches watchSwarm
 	leases  leaseSwarm
+	users   userSwarm
 	// cluster: members may come and go.
 	cluster bool
 	members memberSwarm
@@ -65,6 +66,9 @@ func (m memberSwarm) total() int64 {
 
 // requestBytes is the largest request that the services take.
 func (s *swarm) requestBytes() int {
+	if s.users.some() {
+		return 32 * pieceBytes // txns of people
+	}
 	if s.cluster {
 		return 4 * pieceBytes // the founders' names are in one
 	}
@@ -131,6 +135,18 @@ type leaseSwarm struct {
 	grace            time.Duration
 	checkpoint       time.Duration // between checkpoints; 0 is never
 }
+
+// userSwarm is what people do who have to say who they are.
+type userSwarm struct {
+	people   int           // who make calls; beside them there is one who administers
+	pause    time.Duration // mean time between the calls of one
+	changes  time.Duration // mean time between changes of users and roles
+	ttl      time.Duration // of tokens
+	watching int64         // permille of watchers that are judged as somebody
+}
+
+// some says whether there are users: if not, permissions are never checked.
+func (u *userSwarm) some() bool { return u.people > 0 }
 
 // some says whether anybody has leases, so that their time must go on.
 func (l *leaseSwarm) some() bool { return l.lessees+l.lockers > 0 }
@@ -217,6 +233,21 @@ func (s *swarm) drawWatches(r *simenv.Rand) {
 		every:      oneOf[int64](r, 100, 330, 900),
 		grace:      oneOf(r, 0, s.election),
 		checkpoint: oneOf(r, 0, 0, 50*time.Millisecond, 300*time.Millisecond),
+	}
+}
+
+// drawUsers draws whether there are users, from a stream of its own: in a quarter of the
+// worlds. The others are what they were.
+func (s *swarm) drawUsers(r *simenv.Rand) {
+	if !r.OneIn(4) {
+		return
+	}
+	s.users = userSwarm{
+		people:   1 + r.Intn(3),
+		pause:    oneOf(r, 30*time.Millisecond, 100*time.Millisecond),
+		changes:  oneOf(r, 30*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond),
+		ttl:      oneOf(r, 300*time.Millisecond, 2*time.Second, time.Minute),
+		watching: oneOf[int64](r, 0, 500, 1000),
 	}
 }
 
@@ -349,7 +380,7 @@ func (s swarm) String() string {
 	if s.cluster {
 		text = fmt.Sprintf("\nmembers %+v", s.members)
 	}
-	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v\nwatches %+v\nleases  %+v",
+	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v\nwatches %+v\nleases  %+v\nusers   %+v",
 		s.storm, s.election, s.turnCost, s.segmentBytes, s.maxSegmentBytes, s.batchBytes, s.flushBytes,
-		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load, s.watches, s.leases) + text
+		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load, s.watches, s.leases, s.users) + text
 }

@@ -33,6 +33,7 @@ var Marks = []string{
 	markPieces, markHash, markSplit, markRolling,
 	markChange[command.AddMember], markChange[command.AddLearner], markChange[command.RemoveMember], markChange[command.PromoteMember],
 	markPast, markBookmark, markOvertaken, markEnded, markLocked, markNoted,
+	markToken, markTokenTaken, markDenied, markOutdated, markRevoked,
 	markJoint, markLost, markRemoved, markShutDown, markStrict,
 }
 
@@ -74,6 +75,11 @@ const (
 	markEnded          = "a lease has ended by itself"
 	markLocked         = "a lock was taken"
 	markNoted          = "a lease was checkpointed"
+	markToken          = "a token was given"
+	markTokenTaken     = "a token was taken"
+	markDenied         = "somebody was refused what is not his"
+	markOutdated       = "a command met another revision of users and roles than it was judged by"
+	markRevoked        = "a watch ended with its permission"
 	markPowerAll       = "all members lost their power at once"
 )
 

@@ -25,8 +25,33 @@ func (w *world) settle() {
 		}
 		w.converge()
 	}
+	w.peopleAreKnown()
 	w.leasesEnd()
 	w.watchesEnd()
+}
+
+// peopleAreKnown has everybody whose password is known log in at one member and show the
+// token to all.
+func (w *world) peopleAreKnown() {
+	end := w.env.Now().Add(w.calmBound())
+	for _, p := range w.people {
+		if w.failure != nil || !w.ledger.rights.now.Enabled || w.admin.passwordOf(p.String()) == "" {
+			continue
+		}
+		p.careful, p.tokens = true, nil
+		w.await(end, fmt.Sprintf("%v has a token", p), func() bool {
+			if p.current == nil && len(p.tokens) == 0 {
+				p.begins(w.pick(p.rand), p.logIn)
+			}
+			return len(p.tokens) > 0 && p.current == nil
+		})
+		for _, r := range w.replicas {
+			if w.failure == nil && r.host != nil && w.serves(r) {
+				p.begins(r, p.call)
+				w.await(end, fmt.Sprintf("%v answers %v", r, p), func() bool { return p.current == nil })
+			}
+		}
+	}
 }
 
 // leasesEnd waits until all leases have ended, each in its time: nobody renews them.

@@ -3,12 +3,15 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/env/simenv"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/auth"
+	"github.com/kvorum/kvorum/internal/testkit/rights"
 	"github.com/kvorum/kvorum/internal/watch"
 )
 
@@ -22,6 +25,8 @@ type watcher struct {
 
 	wanted []*watching
 	made   int
+	// who is in whose name it watches; empty is nobody who is asked.
+	who string
 
 	// The present stream; nil while there is none.
 	stream  *watch.Stream
@@ -38,7 +43,11 @@ type watcher struct {
 }
 
 func newWatcher(w *world, n int) *watcher {
-	return &watcher{w: w, rand: w.env.Rand(fmt.Sprintf("watcher %d", n)), id: n}
+	c := &watcher{w: w, rand: w.env.Rand(fmt.Sprintf("watcher %d", n)), id: n}
+	if u := &w.swarm.users; u.some() && c.rand.Int64N(1000) < u.watching {
+		c.who = personName(c.rand.Intn(u.people))
+	}
+	return c
 }
 
 func (c *watcher) String() string { return fmt.Sprintf("watcher %d", c.id) }
@@ -139,7 +148,13 @@ func (c *watcher) create(t *watching) {
 	c.creating = append(c.creating, t)
 	c.w.trace.fold(eventWatch, uint64(c.id), uint64(t.next), uint64(c.replica.member))
 	c.w.trace.tell(c.w.env.Now(), "%v -> %v  watch %v", c, c.replica, t)
-	c.guard(func() { c.stream.Create(&r) })
+	t.since = c.replica.applied
+	c.guard(func() {
+		if c.who != "" {
+			r.Permit = c.replica.services.As(auth.Caller{User: c.who, Issued: math.MaxUint64}).MayWatch
+		}
+		c.stream.Create(&r)
+	})
 }
 
 // whim changes something, or asks for a bookmark.
@@ -242,6 +257,9 @@ func responseText(r *watch.Response) string {
 	if r.Created {
 		text += " created"
 	}
+	if r.Refused != nil {
+		text += fmt.Sprintf(" refused: %v", r.Refused)
+	}
 	if r.Canceled {
 		text += fmt.Sprintf(" cancelled, compacted %d", r.Compacted)
 	}
@@ -269,12 +287,16 @@ func (c *watcher) take(r *watch.Response) error {
 		return c.bookmarks(r, shown)
 	case t == nil:
 		return fmt.Errorf("a response of watch %d, which there is not", r.ID)
-	case r.Canceled && c.leaving[r.ID] && r.Compacted != 0:
+	case r.Canceled && c.leaving[r.ID] && (r.Compacted != 0 || r.Refused != nil):
 		return nil // what its client has cancelled meanwhile
 	case r.Canceled && c.leaving[r.ID]:
 		delete(c.leaving, r.ID)
 		delete(c.watches, r.ID)
 		return nil
+	case r.Refused != nil:
+		c.w.trace.mark(markRevoked)
+		delete(c.watches, r.ID)
+		return c.forbidden(t, r.Refused)
 	case r.Canceled:
 		c.w.trace.mark(markOvertaken)
 		if err := t.overtaken(l, r.Compacted); err != nil {
@@ -284,6 +306,8 @@ func (c *watcher) take(r *watch.Response) error {
 		c.leave(r.ID)
 		c.create(t)
 		return nil
+	case len(r.Events) > 0 && c.may(t, c.replica.applied) != nil:
+		return fmt.Errorf("%v: %q is told of events, and may not read them by what %v has applied: %v", t, c.who, c.replica, c.w.ledger.rightsAt(c.replica.applied))
 	case len(r.Events) > 0:
 		if _, recent := c.replica.state.KV().Recent(t.next); !recent {
 			c.w.trace.mark(markPast)
@@ -300,6 +324,11 @@ func (c *watcher) take(r *watch.Response) error {
 
 // begun is the answer to the oldest creation that has none.
 func (c *watcher) begun(r *watch.Response, shown id.Revision) error {
+	if c.who != "" && len(c.creating) > 0 && r.Refused != nil {
+		t := c.creating[0]
+		c.creating = c.creating[1:]
+		return c.forbidden(t, r.Refused)
+	}
 	if len(c.creating) == 0 || r.Refused != nil || c.watches[r.ID] != nil || r.Revision > shown {
 		return fmt.Errorf("created: watch %d at %d, refused %v; %d are waited for, the member is at %d", r.ID, r.Revision, r.Refused, len(c.creating), shown)
 	}
@@ -311,6 +340,27 @@ func (c *watcher) begun(r *watch.Response, shown id.Revision) error {
 	}
 	c.watches[r.ID] = t
 	return nil
+}
+
+// may judges a watch by the users and roles of an index.
+func (c *watcher) may(t *watching, index id.Index) error {
+	if c.who == "" {
+		return nil
+	}
+	who := rights.Caller{User: c.who, Issued: math.MaxUint64}
+	return c.w.ledger.rightsAt(index).Keys(who, rights.Demand{Any: true, Read: []rights.Span{{Key: t.request.Key, End: t.request.End}}})
+}
+
+// forbidden judges the word that a watch is not permitted, and wants it no more.
+func (c *watcher) forbidden(t *watching, refused error) error {
+	for index := t.since; index <= c.replica.applied; index++ {
+		if errors.Is(c.may(t, index), refused) {
+			t.gone()
+			c.wanted = slices.DeleteFunc(c.wanted, func(o *watching) bool { return o == t })
+			return nil
+		}
+	}
+	return fmt.Errorf("%v: is refused to %q with %w, which was never so from %d on", t, c.who, refused, t.since)
 }
 
 // bookmarks judges one for the whole stream.
@@ -335,6 +385,8 @@ func (c *watcher) unsettled() *watching {
 	future := slices.ContainsFunc(c.wanted, func(t *watching) bool { return t.request.Start > last })
 	for _, t := range c.wanted {
 		switch {
+		case c.may(t, c.w.ledger.last()) != nil:
+			return t // it is to end
 		case !t.created, t.owed(c.w.ledger, last) != nil:
 			return t
 		case t.next <= last && (t.request.Progress || !future):

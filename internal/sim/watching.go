@@ -21,6 +21,8 @@ type watching struct {
 	// is its ID once that is told.
 	asked, created bool
 	id             int64
+	// since is what the member had applied when it was asked for.
+	since id.Index
 	// header is the latest header, partial what has come of a response in pieces.
 	header  id.Revision
 	partial []byte

@@ -20,6 +20,10 @@ type world struct {
 	watchers []*watcher
 	lessees  []*lessee
 	lockers  []*locker
+	talks    uint64
+	// people have to say who they are, admin says what they may.
+	people   []*person
+	admin    *administrator
 	actors   []actor
 	overseer *overseer
 	// lost is the member whose machine is gone for good while it is a member yet.
@@ -120,6 +124,14 @@ func (w *world) populate() {
 		w.lockers = append(w.lockers, newLocker(w, i))
 		w.actors = append(w.actors, w.lockers[i])
 	}
+	if w.swarm.users.some() {
+		w.admin = newAdministrator(w)
+		w.actors = append(w.actors, w.admin)
+	}
+	for i := range w.swarm.users.people {
+		w.people = append(w.people, newPerson(w, i))
+		w.actors = append(w.actors, w.people[i])
+	}
 }
 
 // idle says that no call is under way.
@@ -144,7 +156,22 @@ func (w *world) idle() bool {
 			return false
 		}
 	}
-	return true
+	for _, c := range w.people {
+		if c.current != nil {
+			return false
+		}
+	}
+	return w.admin == nil || w.admin.current == nil
+}
+
+// hangUp ends what people are saying: the world is over.
+func (w *world) hangUp() {
+	for _, c := range w.people {
+		c.hangUp()
+	}
+	if w.admin != nil {
+		w.admin.hangUp()
+	}
 }
 
 // members are the ids of all machines.
@@ -176,6 +203,7 @@ func (w *world) run() {
 	if w.failure == nil {
 		w.judge()
 	}
+	w.hangUp()
 	w.trace.fold(eventEnd, w.env.Trace(), uint64(w.ledger.last()), uint64(w.ledger.oracle.Revision()))
 }
 

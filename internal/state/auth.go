@@ -36,7 +36,11 @@ func (m *Machine) permit() error {
 	if permit == nil || !m.auth.Enabled() || m.cmd.Class == command.Duty || defect.On(defect.ApplyUnchecked) {
 		return nil
 	}
-	m.check.Table, m.check.Who = m.auth, auth.Caller{User: m.cmd.User, Issued: m.cmd.AuthRevision}
+	m.check.Table = m.auth
+	if defect.On(defect.RightsOfTheView) {
+		m.check.Table = m.View().auth
+	}
+	m.check.Who = auth.Caller{User: m.cmd.User, Issued: m.cmd.AuthRevision}
 	return permit(&m.check, m.cmd.Body)
 }
 

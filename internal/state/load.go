@@ -143,12 +143,15 @@ func (m *Machine) Load(from Receiving) error {
 	if err == nil {
 		err = damagedLeases(m.leases.Reload())
 	}
-	before := m.alarms
+	alarms, rights := m.alarms, m.auth
 	if err == nil {
 		err = m.reload()
 	}
 	if defect.On(defect.AlarmsOutliveLoad) {
-		m.alarms = before
+		m.alarms = alarms
+	}
+	if defect.On(defect.RightsOutliveLoad) {
+		m.auth = rights
 	}
 	if err != nil {
 		m.failed = err

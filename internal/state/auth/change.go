@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
@@ -54,7 +55,9 @@ func (t *Table) Disable(to To) *Table {
 	}
 	next := *t
 	next.enabled = false
-	next.from = t.revision + 1
+	if next.from = t.revision + 1; defect.On(defect.TokenOutlivesDisable) {
+		next.from = t.from
+	}
 	return next.changed(to)
 }
 
@@ -77,7 +80,7 @@ func (t *Table) Authenticate(a *command.Authenticate) error {
 		return command.ErrAuthFailed
 	case u.NoPassword:
 		return command.ErrNoPasswordUser
-	case u.Since != a.Since:
+	case u.Since != a.Since && !defect.On(defect.PasswordRaced):
 		return command.ErrAuthOldRevision
 	}
 	return nil
@@ -202,7 +205,9 @@ func (t *Table) DeleteRole(to To, c *command.RoleDelete) (*Table, error) {
 	next.users = slices.Clone(t.users)
 	for i, u := range next.users {
 		if u.Has(c.Name) {
-			next.users[i] = next.without(u, c.Name)
+			if next.users[i] = next.without(u, c.Name); defect.On(defect.RoleRowsForgotten) {
+				continue
+			}
 			to.set(userFirst+u.Name, appendUser(nil, next.users[i]))
 		}
 	}
@@ -257,7 +262,7 @@ func (t *Table) withPermissions(to To, role *Role, list []command.Permission) *T
 	next := t.withRole(to, &Role{Name: role.Name, Permissions: list})
 	next.users = slices.Clone(t.users)
 	for i, u := range next.users {
-		if u.Has(role.Name) {
+		if u.Has(role.Name) && !defect.On(defect.RightsOfBefore) {
 			other := *u
 			other.grants = next.grantsOf(u.Roles)
 			next.users[i] = &other

@@ -12,18 +12,13 @@ import (
 
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/testkit/rights"
 )
 
-// The oracle: permissions are sets of keys, written out. It knows no ranges, no unions
-// and no recursion over branches that are taken or not; it lists what a request touches
-// and looks each key up.
-//
-// Keys are byte strings, of which there are too many to list. But all ranges of the
-// test begin and end at a few points, the pool's keys and the strings next to them, so
-// every range that holds one string between two neighbouring points holds all of them:
-// the points stand for all keys.
+// The oracle is testkit/rights: permissions written out as sets of keys.
 
-// points are those, sorted. pool is the keys that requests name.
+// pool is the keys that requests name; points are those and the strings next to them,
+// at which ranges end.
 var pool, points = func() (pool, points [][]byte) {
 	for _, k := range []string{"\x00", "a", "a\x00a", "aa", "ab", "b", "b\x00", "c", "ca", "d", "\xff", "\xff\xff"} {
 		pool = append(pool, []byte(k))
@@ -33,127 +28,13 @@ var pool, points = func() (pool, points [][]byte) {
 	return pool, slices.CompactFunc(points, bytes.Equal)
 }()
 
-// inside says whether a key is in a range, as spec 1.6 has it.
-func inside(k, key, end []byte) bool {
-	switch {
-	case len(end) == 0:
-		return bytes.Equal(k, key)
-	case string(end) == "\x00":
-		return bytes.Compare(k, key) >= 0
-	}
-	return bytes.Compare(k, key) >= 0 && bytes.Compare(k, end) < 0
-}
-
-// rights is one user's, written out.
-type rights struct {
-	root        bool
-	read, write map[string]bool
-}
-
-type worldly struct {
-	roles  map[string][]command.Permission
-	users  map[string][]string
+// drawing is what both are asked about.
+type drawing struct {
+	oracle *rights.Table
 	leases map[id.Lease][][]byte
 }
 
-func (w *worldly) rights(user string) rights {
-	r := rights{read: map[string]bool{}, write: map[string]bool{}}
-	for _, role := range w.users[user] {
-		r.root = r.root || role == Root
-		for _, p := range w.roles[role] {
-			for _, k := range points {
-				if !inside(k, p.Key, p.End) {
-					continue
-				}
-				switch p.Type {
-				case command.PermitRead:
-					r.read[string(k)] = true
-				case command.PermitWrite:
-					r.write[string(k)] = true
-				case command.PermitReadWrite:
-					r.read[string(k)], r.write[string(k)] = true, true
-				}
-			}
-		}
-	}
-	return r
-}
-
-// touched is what a request reads and writes: a list.
-type touched struct {
-	read, write [][]byte
-	any         bool // it asks for something
-}
-
-func (w *worldly) all(key, end []byte) (list [][]byte) {
-	for _, k := range points {
-		if inside(k, key, end) {
-			list = append(list, k)
-		}
-	}
-	return list
-}
-
-func (w *worldly) touch(t *touched, op command.Op) {
-	switch {
-	case op.Range != nil:
-		t.any = true
-		t.read = append(t.read, w.all(op.Range.Key, op.Range.End)...)
-	case op.Delete != nil:
-		t.any = true
-		t.write = append(t.write, w.all(op.Delete.Key, op.Delete.End)...)
-		if op.Delete.PrevKV {
-			t.read = append(t.read, w.all(op.Delete.Key, op.Delete.End)...)
-		}
-	case op.Put != nil:
-		t.any = true
-		t.write = append(t.write, op.Put.Key)
-		if op.Put.PrevKV {
-			t.read = append(t.read, op.Put.Key)
-		}
-		t.write = append(t.write, w.leases[op.Put.Lease]...)
-	case op.Txn != nil:
-		for _, c := range op.Txn.Compares {
-			t.any = true
-			t.read = append(t.read, w.all(c.Key, c.End)...)
-		}
-		for _, inner := range op.Txn.Success {
-			w.touch(t, inner)
-		}
-		for _, inner := range op.Txn.Failure {
-			w.touch(t, inner)
-		}
-	}
-}
-
-var errNobody, errDenied = command.ErrUserEmpty, command.ErrPermissionDenied
-
-func (w *worldly) judge(user string, t touched) error {
-	if !t.any {
-		return nil
-	}
-	if user == "" {
-		return errNobody
-	}
-	r := w.rights(user)
-	if r.root {
-		return nil
-	}
-	if _, known := w.users[user]; !known {
-		return errDenied
-	}
-	for _, k := range t.read {
-		if !r.read[string(k)] {
-			return errDenied
-		}
-	}
-	for _, k := range t.write {
-		if !r.write[string(k)] {
-			return errDenied
-		}
-	}
-	return nil
-}
+func (d *drawing) keys(lease id.Lease) [][]byte { return d.leases[lease] }
 
 // discard is a batch that keeps nothing.
 type discard struct{}
@@ -182,70 +63,79 @@ func ground(r *rand.Rand) (key, end []byte) {
 	return key, end
 }
 
-// drawn makes a world by the commands that administrators give.
-func drawn(t *testing.T, r *rand.Rand) (*worldly, *Table) {
-	w := &worldly{roles: map[string][]command.Permission{}, users: map[string][]string{}, leases: map[id.Lease][][]byte{}}
+// reach draws the range of a request: now and then one that holds no key.
+func reach(r *rand.Rand) (key, end []byte) {
+	if r.IntN(12) == 0 {
+		return pool[r.IntN(len(pool))], points[r.IntN(len(points))]
+	}
+	return ground(r)
+}
+
+// drawn makes both by the commands that administrators give.
+func drawn(t *testing.T, r *rand.Rand) (*drawing, *Table) {
+	d := &drawing{oracle: rights.New(), leases: map[id.Lease][][]byte{}}
 	table := empty()
-	do := func(next *Table, err error) {
+	do := func(next *Table, err error, body command.Body) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		table = next
+		if d.oracle, err = d.oracle.Apply(body); err != nil {
+			t.Fatal(err)
+		}
 	}
 	roles := 1 + r.IntN(4)
 	for i := range roles {
-		name := fmt.Sprint("role", i)
-		do(table.AddRole(nowhere, &command.RoleAdd{Name: name}))
+		role := &command.RoleAdd{Name: fmt.Sprint("role", i)}
+		next, err := table.AddRole(nowhere, role)
+		do(next, err, role)
 		for range r.IntN(6) {
-			p := command.Permission{Type: command.PermissionType(r.IntN(4))}
-			p.Key, p.End = ground(r)
-			do(table.GrantPermission(nowhere, &command.RoleGrant{Role: name, Given: true, Permission: p}))
-			w.roles[name] = append(slices.DeleteFunc(w.roles[name], func(other command.Permission) bool {
-				return bytes.Equal(other.Key, p.Key) && bytes.Equal(other.End, p.End)
-			}), p)
+			grant := &command.RoleGrant{Role: role.Name, Given: true, Permission: command.Permission{Type: command.PermissionType(r.IntN(4))}}
+			grant.Key, grant.End = ground(r)
+			next, err := table.GrantPermission(nowhere, grant)
+			do(next, err, grant)
 		}
-		if list := w.roles[name]; len(list) > 0 && r.IntN(3) == 0 {
+		if list := d.oracle.Roles[role.Name]; len(list) > 0 && r.IntN(3) == 0 {
 			gone := list[r.IntN(len(list))]
-			do(table.RevokePermission(nowhere, &command.RoleRevoke{Role: name, Key: gone.Key, End: gone.End}))
-			w.roles[name] = slices.DeleteFunc(list, func(p command.Permission) bool {
-				return bytes.Equal(gone.Key, p.Key) && bytes.Equal(gone.End, p.End)
-			})
+			revoke := &command.RoleRevoke{Role: role.Name, Key: gone.Key, End: gone.End}
+			next, err := table.RevokePermission(nowhere, revoke)
+			do(next, err, revoke)
 		}
 	}
 	for _, name := range []string{Root, "ann", "bob"} {
-		do(table.AddUser(nowhere, &command.UserAdd{Name: name, NoPassword: true}))
-		w.users[name] = nil
+		user := &command.UserAdd{Name: name, NoPassword: true}
+		next, err := table.AddUser(nowhere, user)
+		do(next, err, user)
 		for i := range roles {
-			if role := fmt.Sprint("role", i); name != Root && r.IntN(2) == 0 {
-				do(table.GrantRole(nowhere, &command.UserGrantRole{User: name, Role: role}))
-				w.users[name] = append(w.users[name], role)
+			if grant := (&command.UserGrantRole{User: name, Role: fmt.Sprint("role", i)}); name != Root && r.IntN(2) == 0 {
+				next, err := table.GrantRole(nowhere, grant)
+				do(next, err, grant)
 			}
 		}
 	}
-	do(table.GrantRole(nowhere, &command.UserGrantRole{User: Root, Role: Root}))
-	w.users[Root] = []string{Root}
+	office := &command.UserGrantRole{User: Root, Role: Root}
+	next, err := table.GrantRole(nowhere, office)
+	do(next, err, office)
 	if r.IntN(4) == 0 {
-		gone := fmt.Sprint("role", 0)
-		do(table.DeleteRole(nowhere, &command.RoleDelete{Name: gone}))
-		delete(w.roles, gone)
-		for name, list := range w.users {
-			w.users[name] = slices.DeleteFunc(list, func(role string) bool { return role == gone })
-		}
+		gone := &command.RoleDelete{Name: "role0"}
+		next, err := table.DeleteRole(nowhere, gone)
+		do(next, err, gone)
 	}
-	do(table.Enable(nowhere))
+	next, err = table.Enable(nowhere)
+	do(next, err, &command.AuthEnable{})
 	for lease := range id.Lease(3) {
 		for range r.IntN(3) {
-			w.leases[lease+1] = append(w.leases[lease+1], pool[r.IntN(len(pool))])
+			d.leases[lease+1] = append(d.leases[lease+1], pool[r.IntN(len(pool))])
 		}
 	}
-	return w, table
+	return d, table
 }
 
 func drawOp(r *rand.Rand, depth int) (op command.Op) {
 	switch n := r.IntN(7); {
 	case n < 2:
 		op.Range = &command.RangeRequest{CountOnly: r.IntN(4) == 0}
-		op.Range.Key, op.Range.End = ground(r)
+		op.Range.Key, op.Range.End = reach(r)
 	case n < 4:
 		op.Put = &command.PutRequest{Key: pool[r.IntN(len(pool))], PrevKV: r.IntN(3) == 0, IgnoreValue: r.IntN(4) == 0}
 		if r.IntN(3) == 0 {
@@ -253,7 +143,7 @@ func drawOp(r *rand.Rand, depth int) (op command.Op) {
 		}
 	case n < 5 || depth == 0:
 		op.Delete = &command.DeleteRangeRequest{PrevKV: r.IntN(3) == 0}
-		op.Delete.Key, op.Delete.End = ground(r)
+		op.Delete.Key, op.Delete.End = reach(r)
 	default:
 		op.Txn = drawTxn(r, depth-1)
 	}
@@ -264,7 +154,7 @@ func drawTxn(r *rand.Rand, depth int) *command.TxnRequest {
 	t := &command.TxnRequest{}
 	for range max(0, r.IntN(4)-2) {
 		c := command.Compare{}
-		c.Key, c.End = ground(r)
+		c.Key, c.End = reach(r)
 		t.Compares = append(t.Compares, c)
 	}
 	for range r.IntN(3) {
@@ -277,71 +167,41 @@ func drawTxn(r *rand.Rand, depth int) *command.TxnRequest {
 }
 
 // ask puts one drawn request to the check and to the oracle.
-func ask(r *rand.Rand, w *worldly, check *Check) (what string, got, want error) {
-	user := check.Who.User
+func ask(r *rand.Rand, d *drawing, check *Check) (what string, got, want error) {
 	lease := id.Lease(r.IntN(5))
-	byLease := func(read bool) error {
-		t := touched{any: len(w.leases[lease]) > 0}
-		if t.write = w.leases[lease]; read {
-			t.read, t.write = t.write, nil
-		}
-		if user == "" {
-			return errNobody
-		}
-		return w.judge(user, t)
-	}
+	oracle, who := d.oracle, rights.Caller{User: check.Who.User, Issued: check.Who.Issued, Strict: check.Strict}
+	keys := func(request any) error { return oracle.Keys(who, rights.Of(request, d.keys)) }
 	switch r.IntN(12) {
 	case 0:
 		op := drawOp(r, 0)
-		t := touched{}
-		w.touch(&t, op)
 		switch {
 		case op.Range != nil:
-			return fmt.Sprintf("range or watch %q %q", op.Range.Key, op.Range.End), check.Range(op.Range.Key, op.Range.End), w.judge(user, t)
+			return fmt.Sprintf("range or watch %q %q", op.Range.Key, op.Range.End), check.Range(op.Range.Key, op.Range.End), keys(op.Range)
 		case op.Put != nil:
-			return fmt.Sprintf("put %+v", *op.Put), check.Put(op.Put), w.judge(user, t)
+			return fmt.Sprintf("put %+v", *op.Put), check.Put(op.Put), keys(op.Put)
 		}
-		return fmt.Sprintf("delete %+v", *op.Delete), check.Delete(op.Delete), w.judge(user, t)
+		return fmt.Sprintf("delete %+v", *op.Delete), check.Delete(op.Delete), keys(op.Delete)
 	case 1:
-		return fmt.Sprint("end or renew lease ", lease), check.LeaseWrite(lease), byLease(false)
+		return fmt.Sprint("end or renew lease ", lease), check.LeaseWrite(lease), oracle.LeaseWrite(who, lease, d.keys)
 	case 2:
-		return fmt.Sprint("keys of lease ", lease), check.LeaseRead(lease), byLease(true)
+		return fmt.Sprint("keys of lease ", lease), check.LeaseRead(lease), oracle.LeaseRead(who, lease, d.keys)
 	case 3:
-		return "administer", check.Admin(), w.admin(user)
+		return "administer", check.Admin(), oracle.Admin(who)
 	case 4:
-		want = nil
-		if user == "" {
-			want = errNobody
-		}
-		return "status", check.AnyUser(), want
+		return "status", check.AnyUser(), oracle.AnyUser(who)
 	case 5:
-		if want = w.admin(user); user == "ann" {
+		if want = oracle.Admin(who); who.User == "ann" {
 			want = nil
 		}
 		return "user get ann", check.Self("ann"), want
 	case 6:
-		if want = w.admin(user); slices.Contains(w.users[user], "role1") {
+		if want = oracle.Admin(who); slices.Contains(oracle.Users[who.User].Roles, "role1") {
 			want = nil
 		}
 		return "role get role1", check.Holder("role1"), want
 	}
 	txn := drawTxn(r, 2)
-	t := touched{}
-	w.touch(&t, command.Op{Txn: txn})
-	return "txn " + text(txn), check.Txn(txn), w.judge(user, t)
-}
-
-func (w *worldly) admin(user string) error {
-	_, known := w.users[user]
-	switch {
-	case user == "":
-		return errNobody
-	case !known:
-		return command.ErrUserNotFound
-	case slices.Contains(w.users[user], Root):
-		return nil
-	}
-	return errDenied
+	return "txn " + text(txn), check.Txn(txn), keys(txn)
 }
 
 // text prints a txn with what is in it.
@@ -396,8 +256,7 @@ func disagreement(t *testing.T, pairs int) (what string, verdicts map[error]int)
 			what, got, want := ask(r, w, check)
 			verdicts[want]++
 			if !errors.Is(got, want) || (got == nil) != (want == nil) {
-				return fmt.Sprintf("seed %d: %q asks for %s: got %v, want %v\nroles %v\nusers %v\nleases %v",
-					seed, check.Who.User, what, got, want, w.roles, w.users, w.leases), verdicts
+				return fmt.Sprintf("seed %d: %q asks for %s: got %v, want %v\n%v\nleases %v", seed, check.Who.User, what, got, want, w.oracle, w.leases), verdicts
 			}
 		}
 	}
@@ -413,7 +272,7 @@ func TestTheCheckAgreesWithTheOracle(t *testing.T) {
 	if what != "" {
 		t.Fatal(what)
 	}
-	for _, verdict := range []error{nil, errNobody, errDenied, command.ErrUserNotFound} {
+	for _, verdict := range []error{nil, command.ErrUserEmpty, command.ErrPermissionDenied, command.ErrUserNotFound} {
 		if verdicts[verdict] < pairs/200 {
 			t.Errorf("only %d of %d were %v: the test asks too little", verdicts[verdict], pairs, verdict)
 		}

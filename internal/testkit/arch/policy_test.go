@@ -26,7 +26,7 @@ internal/rpc  internal/api/v3/concurrencypb
 internal/api/v3  internal/api/ops  internal/api/gateway  internal/proxy  internal/cli/print
 internal/cli/ctl  internal/cli/bench
 
-internal/testkit/model  internal/testkit/certs
+internal/testkit/model  internal/testkit/rights  internal/testkit/certs
 internal/testkit/linear  internal/testkit/history  internal/testkit/script  internal/testkit/arch
 internal/testkit/cluster
 embed  internal/sim
