@@ -21,13 +21,18 @@ func (s *Server) secure() error {
 	if err != nil {
 		return err
 	}
+	both := []string{"h2", "http/1.1"}
+	if len(s.listeners.clientHTTP) > 0 { // gRPC alone
+		both = both[:1]
+	}
 	for _, kind := range []struct {
-		name  string
-		files *tlsfiles.Files
-		ports []*port
+		name      string
+		files     *tlsfiles.Files
+		ports     []*port
+		protocols []string
 	}{
-		{"client", clients, s.listeners.clients}, {"client", clients, s.listeners.clientHTTP},
-		{"metrics", clients, s.listeners.metrics}, {"peer", peers, s.listeners.peers},
+		{"client", clients, s.listeners.clients, both}, {"client", clients, s.listeners.clientHTTP, []string{"http/1.1"}},
+		{"metrics", clients, s.listeners.metrics, []string{"http/1.1"}}, {"peer", peers, s.listeners.peers, nil},
 	} {
 		for _, p := range kind.ports {
 			if !p.secure {
@@ -36,12 +41,7 @@ func (s *Server) secure() error {
 				}
 				continue
 			}
-			// Who offers both wants HTTP: gRPC clients offer h2 alone.
-			protocols := []string{"http/1.1", "h2"}
-			if kind.name == "peer" {
-				protocols = nil
-			}
-			cfg, err := kind.files.Server(protocols...)
+			cfg, err := kind.files.Server(kind.protocols...)
 			if err != nil {
 				return fmt.Errorf("cannot serve TLS on %s: %w", p.Addr(), err)
 			}

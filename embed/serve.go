@@ -111,6 +111,9 @@ func (s *Server) serve() error {
 	if err != nil {
 		return err
 	}
+	if both, ok := s.grpc.(*rpc.Server); ok && len(s.listeners.clientHTTP) == 0 {
+		both.ServeWeb(rpc.Web{Handler: web, Log: s.log})
+	}
 	for _, bound := range s.listeners.clients {
 		if len(s.listeners.clientHTTP) > 0 { // HTTP has listeners of its own
 			s.goServe(bound, func() error { return s.grpc.Serve(bound) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -21,24 +22,30 @@ import (
 // Programs that others wrote judge the server. scripts/h2spec makes them and runs
 // these tests; without them they are skipped.
 
-// TestH2spec runs all cases of h2spec (KVORUM_H2SPEC), the strict ones too.
+// TestH2spec runs all cases of h2spec (KVORUM_H2SPEC), the strict ones too; most of its
+// requests are none of gRPC's.
 func TestH2spec(t *testing.T) {
 	program := os.Getenv("KVORUM_H2SPEC")
 	if program == "" {
 		t.Skip("KVORUM_H2SPEC does not say where h2spec is")
 	}
-	_, _, addr := serveOurs(t, testLimits)
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
+	s, _, addr := serveOurs(t, testLimits)
+	judge := func(what string) {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), program, "-h", host, "-p", port, "-S", "-o", "3").CombinedOutput()
+		passed := regexp.MustCompile(`(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed`).FindString(string(out))
+		t.Log(what, passed)
+		if err != nil || !strings.HasSuffix(passed, " 0 skipped, 0 failed") {
+			_, failures, _ := strings.Cut(string(out), "Failures:")
+			t.Errorf("%s: %v %s", what, err, failures)
+		}
 	}
-	out, err := exec.CommandContext(t.Context(), program, "-h", host, "-p", port, "-S", "-o", "3").CombinedOutput()
-	passed := regexp.MustCompile(`(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed`).FindString(string(out))
-	t.Log(passed)
-	if err != nil || !strings.HasSuffix(passed, " 0 skipped, 0 failed") {
-		_, failures, _ := strings.Cut(string(out), "Failures:")
-		t.Errorf("%v %s", err, failures)
-	}
+	judge("gRPC alone:")
+	s.ServeWeb(Web{Handler: http.NotFoundHandler()})
+	judge("with requests that are not gRPC's:")
 }
 
 // interopCases are those of grpc-go's client that need no credentials of a cloud.

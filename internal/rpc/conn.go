@@ -212,6 +212,11 @@ func (c *conn) remove(s *stream) {
 		if !s.cold.returned {
 			c.abandoned++
 		}
+	case s.web != nil:
+		s.web.end()
+		if !s.web.returned {
+			c.abandoned++
+		}
 	case s.call != nil && s.call.inFlight:
 		c.abandoned++
 	case s.call != nil:

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -259,7 +260,7 @@ func (h *headerSet) judge(pseudo *pseudoFields, kind string, isGRPC bool, hosts 
 	case hosts > 1:
 		h.refuse(400, status.Newf(codes.Internal, "num values of :authority: %d, num values of host: %d, both must only have 1 value as per HTTP/2 spec", pseudo.authorities, hosts))
 	case !isGRPC:
-		h.refuse(415, status.Newf(codes.InvalidArgument, "invalid gRPC request content-type %q", kind))
+		h.refuse(http.StatusUnsupportedMediaType, status.Newf(codes.InvalidArgument, "invalid gRPC request content-type %q", kind))
 	case broken != nil:
 		h.refuse(400, broken)
 	case pseudo.authorities+hosts == 0:

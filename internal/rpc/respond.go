@@ -79,12 +79,7 @@ func (e *encoder) common(dst []byte, field int) []byte {
 
 // headers appends the first block of an answer: the HTTP status and the content type.
 func (e *encoder) headers(dst []byte, httpStatus int, subtype string) []byte {
-	dst = e.begin(dst)
-	if httpStatus == 200 {
-		dst = append(dst, 0x80|8)
-	} else {
-		dst = appendString(append(dst, 8), strconv.Itoa(httpStatus))
-	}
+	dst = e.httpStatus(e.begin(dst), httpStatus)
 	if subtype == "" {
 		return e.common(dst, fieldType)
 	}

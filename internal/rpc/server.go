@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -37,6 +38,7 @@ type Server struct {
 	limits Limits
 	unary  grpc.UnaryServerInterceptor
 	stream grpc.StreamServerInterceptor
+	web    atomic.Pointer[Web]
 	epoch  time.Time // of the clock that deadlines and keepalive are kept by
 	clock  clock
 	pool   pool

@@ -3,6 +3,7 @@ package rpc
 import (
 	"encoding/binary"
 	"io"
+	"net/http"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -19,7 +20,8 @@ type stream struct {
 	deadline time.Time
 	method   *method
 	call     *Call       // a hot call, or
-	cold     *coldStream // one with a goroutine, or neither: it is refused
+	cold     *coldStream // one with a goroutine, or
+	web      *webStream  // no call, or none of these: it is refused
 
 	gone bool // not in the connection's table
 
@@ -103,6 +105,12 @@ func (c *conn) openStream(id uint32, h *headerSet, shared, ended bool) {
 	s.id, s.headers, s.method, s.ended = id, h, m, ended
 	s.window, s.sendWindow = firstWindow, c.freshWindow
 	c.streams[id] = s
+	if h.httpStatus == http.StatusUnsupportedMediaType {
+		if web := c.server.web.Load(); web != nil {
+			c.startWeb(s, web)
+			return
+		}
+	}
 	if h.refused != nil {
 		// Told once the client has said all: what is no call may be no HTTP either.
 		s.stop = true
@@ -134,7 +142,7 @@ func (c *conn) openStream(id uint32, h *headerSet, shared, ended bool) {
 
 // endRefused answers what is no call. Who has no gRPC may read why in the body.
 func (c *conn) endRefused(s *stream) {
-	if s.headers.httpStatus == 415 {
+	if s.headers.httpStatus == http.StatusUnsupportedMediaType {
 		s.out.begun = true
 		s.out.pieces = append(s.out.pieces, piece{bytes: []byte(s.headers.refused.Message() + "\n")})
 		s.out.bytes = len(s.out.pieces[0].bytes)
@@ -159,6 +167,11 @@ func (c *conn) takeData(s *stream, data []byte, end bool) *Call {
 		return nil
 	}
 	for len(data) > 0 && !s.stop {
+		if s.web != nil {
+			s.queued += len(data)
+			s.web.put(data)
+			break
+		}
 		data = c.takePiece(s, data)
 	}
 	if end {
@@ -214,6 +227,10 @@ var (
 // takeEnd learns that the client has said all. c.mu is held.
 func (c *conn) takeEnd(s *stream) *Call {
 	s.ended = true
+	if s.web != nil {
+		s.web.fail(io.EOF)
+		return nil
+	}
 	if s.stop {
 		if s.headers.refused != nil {
 			c.endRefused(s)

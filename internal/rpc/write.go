@@ -301,8 +301,11 @@ func (c *conn) flushStream(buf []byte, s *stream) []byte {
 		buf = o.take(buf, int(n))
 		c.window -= n
 		s.sendWindow -= n
-		if s.cold != nil {
+		switch {
+		case s.cold != nil:
 			s.cold.sent()
+		case s.web != nil:
+			s.web.sent()
 		}
 		c.unpark(s, int(n))
 	}
@@ -346,11 +349,15 @@ func (o *outbound) take(dst []byte, n int) []byte {
 func (c *conn) appendHeaders(buf []byte, s *stream) ([]byte, bool) {
 	begin, saved := len(buf), c.enc
 	buf = appendFrameHead(buf, 0, 0, 0, 0)
-	buf = c.enc.headers(buf, max(200, s.headers.httpStatus), s.headers.subtype)
-	if s.out.encoding != "" {
-		buf = appendField(buf, "grpc-encoding", s.out.encoding)
+	if s.web != nil {
+		buf = s.web.appendFields(buf, &c.enc)
+	} else {
+		buf = c.enc.headers(buf, max(200, s.headers.httpStatus), s.headers.subtype)
+		if s.out.encoding != "" {
+			buf = appendField(buf, "grpc-encoding", s.out.encoding)
+		}
+		buf = appendMetadata(buf, s.out.headers)
 	}
-	buf = appendMetadata(buf, s.out.headers)
 	if !c.fits(buf, begin) {
 		c.enc = saved
 		c.reset(s, http2.ErrCodeInternal)
@@ -367,9 +374,29 @@ func (c *conn) fits(buf []byte, begin int) bool {
 	return uint64(len(buf)-begin-frameHead) <= uint64(c.mostFields)
 }
 
-// appendEnding appends the trailers, alone if nothing came before them, and takes the
-// stream out of the table.
+// appendEnding appends the end of a stream and takes it out of the table.
 func (c *conn) appendEnding(buf []byte, s *stream) []byte {
+	if s.web != nil {
+		buf = appendFrameHead(buf, 0, http2.FrameData, http2.FlagDataEndStream, s.id)
+	} else {
+		var ok bool
+		if buf, ok = c.appendTrailers(buf, s); !ok {
+			return buf
+		}
+	}
+	c.wrote.Store(true)
+	id, ended := s.id, s.ended
+	c.remove(s)
+	if !ended { // what the client would still send is of no use
+		c.recent.add(id, true)
+		buf = appendReset(buf, id, http2.ErrCodeNo)
+	}
+	return buf
+}
+
+// appendTrailers appends the trailers, alone if nothing came before them. It returns
+// false when the client does not take as much, and the stream is reset.
+func (c *conn) appendTrailers(buf []byte, s *stream) ([]byte, bool) {
 	e := s.out.ending
 	begin, saved := len(buf), c.enc
 	buf = appendFrameHead(buf, 0, 0, 0, 0)
@@ -391,17 +418,9 @@ func (c *conn) appendEnding(buf []byte, s *stream) []byte {
 	if !c.fits(buf, begin) {
 		c.enc = saved
 		c.reset(s, http2.ErrCodeInternal)
-		return buf[:begin]
+		return buf[:begin], false
 	}
-	c.wrote.Store(true)
-	id, ended := s.id, s.ended
-	buf = appendBlock(buf, begin, id, true, c.mostFrame)
-	c.remove(s)
-	if !ended { // what the client would still send is of no use
-		c.recent.add(id, true)
-		buf = appendReset(buf, id, http2.ErrCodeNo)
-	}
-	return buf
+	return appendBlock(buf, begin, s.id, true, c.mostFrame), true
 }
 
 // pieces cuts a message into pieces behind its head.
