@@ -48,6 +48,21 @@ var gates = []gate{
 	{"PriorityRequest", true, later, nil, "Serve some requests before others when there are too many."},
 }
 
+// Each tells every gate of etcd 3.7, its stage, ALPHA or BETA, and whether it is on. One
+// that changes nothing here is on as etcd has it by default.
+func (g Gates) Each(tell func(name, stage string, on bool)) {
+	for i := range gates {
+		stage, on := "BETA", true
+		if gates[i].alpha {
+			stage, on = "ALPHA", false
+		}
+		if gates[i].field != nil {
+			on = *gates[i].field(&g)
+		}
+		tell(gates[i].name, stage, on)
+	}
+}
+
 // Names that stand for all gates of a kind.
 const (
 	allAlpha = "AllAlpha"

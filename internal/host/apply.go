@@ -145,11 +145,13 @@ func (a *applier) take(s *applyState) []raft.Entry {
 // apply applies what one turn may, and ends the calls that waited for it.
 func (a *applier) apply(g *Group) {
 	entries := a.take(&g.apply)
+	begun := a.h.opts.Clock.Now()
 	outcomes, err := g.machine.Apply(entries)
 	if err != nil {
 		a.h.fail(err)
 		return
 	}
+	a.measureApply(g, begun, entries, len(outcomes))
 	last := entries[len(entries)-1]
 	weight := weightOf(entries)
 	// Visible before acknowledged: readers go by this index.
@@ -174,6 +176,7 @@ func (a *applier) lose(g *Group, term id.Term) {
 	var count, bytes int
 	var again bool
 	a.results, count, bytes, again = g.pending.lose(a.results, term)
+	a.h.measured.FailedProposals.Add(uint64(count))
 	g.admitted(-count, -bytes)
 	if again {
 		a.h.stepper.inbox.report(report{kind: reportLook, g: g})

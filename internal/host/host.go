@@ -23,7 +23,8 @@ type Host struct {
 	// executor drives the stages while Run does; a simulator needs none.
 	executor atomic.Pointer[executor]
 
-	failure failure
+	failure  failure
+	measured Measured
 }
 
 // failure is the first error that ends a host.
@@ -44,6 +45,7 @@ func New(opts Options) *Host {
 	h.stepper.inbox.limit = envelopeBytes
 	h.persister.h = h
 	h.applier.h = h
+	h.measured.init()
 	return h
 }
 

@@ -229,5 +229,9 @@ func (s *stepper) takeRefuse(g *Group, r *Refuse) {
 	if r.Boot != s.h.boot {
 		return
 	}
-	s.end(g, func(to []ended) ([]ended, int, int) { return g.pending.refuse(to, r.Term, r.Seqs) })
+	s.end(g, func(to []ended) (results []ended, count, bytes int) {
+		results, count, bytes = g.pending.refuse(to, r.Term, r.Seqs)
+		s.h.measured.FailedProposals.Add(uint64(count))
+		return results, count, bytes
+	})
 }

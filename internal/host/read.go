@@ -33,6 +33,7 @@ type reads struct {
 type readBatch struct {
 	seq   id.Seq
 	index id.Index
+	since env.Instant // it was asked of raft
 	calls []Call
 }
 
@@ -48,14 +49,14 @@ func (r *reads) add(c Call) {
 
 // ask moves all that wait into one batch and returns its sequence; 0 if none
 // waits.
-func (r *reads) ask() id.Seq {
+func (r *reads) ask(now env.Instant) id.Seq {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.waiting) == 0 {
 		return 0
 	}
 	b := r.batch()
-	b.seq = r.next
+	b.seq, b.since = r.next, now
 	r.next++
 	b.calls, r.waiting = r.waiting, b.calls
 	r.asked = append(r.asked, b)
@@ -100,21 +101,23 @@ func (r *reads) takeAsked(seq id.Seq) *readBatch {
 }
 
 // confirm says that a batch may look once index is applied, which isApplied
-// knows; what may look at once is appended to the results.
-func (r *reads) confirm(to []ended, seq id.Seq, index id.Index, isApplied func() id.Index) (results []ended, count int) {
+// knows; what may look at once is appended to the results. since is when it was
+// asked; env.Never for one that is not known.
+func (r *reads) confirm(to []ended, seq id.Seq, index id.Index, isApplied func() id.Index) (results []ended, count int, since env.Instant) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := r.takeAsked(seq)
 	if b == nil {
-		return to, 0
+		return to, 0, env.Never
 	}
-	b.index = index
+	b.index, since = index, b.since
 	// Asked under the lock: the applier publishes its index before it takes it.
 	if index <= isApplied() || defect.On(defect.ServeReadAtOnce) {
-		return r.endBatch(to, b, nil)
+		results, count = r.endBatch(to, b, nil)
+		return results, count, since
 	}
 	r.confirmed = append(r.confirmed, b)
-	return to, 0
+	return to, 0, since
 }
 
 func (r *reads) endBatch(to []ended, b *readBatch, err error) (results []ended, count int) {

@@ -227,6 +227,7 @@ func (a *applier) install(g *Group, in *incoming) {
 	g.apply.term = max(g.apply.term, in.at.Term)
 	var count, bytes int
 	a.results, count, bytes = g.pending.jump(a.results, in.at.Term)
+	a.h.measured.FailedProposals.Add(uint64(count))
 	g.admitted(-count, -bytes)
 	a.results = g.changes.end(a.results, func(x *confCall) (bool, error) { return x.index <= in.at.Index, ErrTimeoutLeader })
 	a.h.persister.queue.push(toPersist{g: g, installed: true})

@@ -326,7 +326,9 @@ func (s *stepper) expire(g *Group) {
 	var count, bytes int
 	s.results, count, bytes = g.pending.expire(s.results, g.now, g.step.since, 2*s.h.opts.Election)
 	g.admitted(-count, -bytes)
+	s.h.measured.FailedProposals.Add(uint64(count))
 	s.results, count = g.reads.expire(s.results, g.now)
+	s.h.measured.FailedReads.Add(uint64(count))
 	g.questions.Add(-int64(count))
 	s.results = g.changes.expire(s.results, g.now)
 }
@@ -336,7 +338,7 @@ func (s *stepper) askReads(g *Group) {
 	if g.step.leader == 0 {
 		return
 	}
-	seq := g.reads.ask()
+	seq := g.reads.ask(g.now)
 	if seq == 0 {
 		return
 	}
@@ -356,6 +358,10 @@ func (s *stepper) endRead(g *Group, r raft.ReadResult) {
 		return
 	}
 	var count int
-	s.results, count = g.reads.confirm(s.results, r.ID.Seq, r.Index, g.Applied)
+	var since env.Instant
+	s.results, count, since = g.reads.confirm(s.results, r.ID.Seq, r.Index, g.Applied)
+	if g.now.Sub(since) >= slowRead {
+		s.h.measured.SlowReads.Add(1)
+	}
 	g.questions.Add(-int64(count))
 }

@@ -197,6 +197,10 @@ type Options struct {
 	// could not be sent or taken in will be tried again. Any goroutine may call it; it
 	// must not wait.
 	Trouble func(id.Group, error)
+	// SlowApply is how long a turn of the applier may take before it is counted as slow
+	// and Slow, when set, is told, in that turn: it must not wait. 0 is for ever.
+	SlowApply time.Duration
+	Slow      func(id.Group, SlowApply)
 	// Stalled, when set, is told when the disk does not get the log synced, what is
 	// done about it, and when that is over. It is called in the stepper's turn and
 	// must not wait.

@@ -274,6 +274,7 @@ func (in *incoming) serve(frames *frameReader) error {
 // heard gives a sign of life for every so many bytes that came: behind a long
 // queue a ping alone would come too late.
 func (in *incoming) heard(n int) error {
+	in.p.received.Add(uint64(n))
 	if in.unsaid += n; in.unsaid < gather {
 		return nil
 	}

@@ -227,7 +227,9 @@ func (l *lane) listen(c *outConn) error {
 		switch kind {
 		case framePong:
 			if len(body) == 8 && l.number == Control {
-				l.p.rtt.Store(time.Now().UnixNano() - int64(binary.LittleEndian.Uint64(body)))
+				took := time.Now().UnixNano() - int64(binary.LittleEndian.Uint64(body))
+				l.p.rtt.Store(took)
+				l.p.rtts.Observe(max(took, 0)) // the calendar may have been set
 			}
 		case frameAnswer:
 			a, ok := decodeAnswer(body)
@@ -359,6 +361,7 @@ func (w *writer) flush() error {
 		rest = rest[n:]
 	}
 	w.l.wrote(w.messages, w.bytes)
+	w.l.p.sent.Add(uint64(len(w.buf)))
 	w.buf, w.messages, w.bytes = w.buf[:0], 0, 0
 	return nil
 }

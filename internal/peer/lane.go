@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/measure"
 )
 
 // peer is another member and our connections to it.
@@ -36,11 +37,17 @@ type peer struct {
 	// armed says that a loss is to be told: something was connected since the last.
 	armed bool
 	rtt   atomic.Int64
+	// rtts are all round trips, sent and received the bytes on connections that stood;
+	// cuts counts the connections from the member that were lost, losses our control
+	// connections to it that were.
+	rtts           *measure.Histogram
+	sent, received atomic.Uint64
+	cuts, losses   atomic.Uint64
 }
 
 // start makes a peer and begins to dial it; t.mu is held, t is not closed.
 func (t *Transport) start(who id.Member, urls, told []string) *peer {
-	p := &peer{t: t, id: who, urls: slices.Clone(urls), told: told}
+	p := &peer{t: t, id: who, urls: slices.Clone(urls), told: told, rtts: measure.NewDurations(100*time.Microsecond, 16)}
 	p.ctx, p.stop = context.WithCancel(t.ctx)
 	for i := range p.lanes {
 		l := &lane{t: t, p: p, number: Lane(i), limit: t.opts.Limits.queue(Lane(i)), state: trying,
@@ -116,6 +123,9 @@ func (p *peer) lost(lane Lane, out bool, why error) {
 	if p.ctx.Err() != nil {
 		return
 	}
+	if !out {
+		p.cuts.Add(1)
+	}
 	p.mu.Lock()
 	news, tell := lane == Control && out && p.up, p.armed && lane != Snapshots
 	if news {
@@ -126,6 +136,7 @@ func (p *peer) lost(lane Lane, out bool, why error) {
 	}
 	p.mu.Unlock()
 	if news {
+		p.losses.Add(1)
 		p.t.log.Warn("peer became inactive", "peer-id", p.id.String(), "error", plain(why))
 	}
 	if tell && p.t.opts.Lost != nil {
@@ -135,7 +146,10 @@ func (p *peer) lost(lane Lane, out bool, why error) {
 
 func (p *peer) status() Status {
 	p.mu.Lock()
-	s := Status{Member: p.id, Version: p.version, RoundTrip: time.Duration(p.rtt.Load())}
+	s := Status{
+		Member: p.id, Version: p.version, RoundTrip: time.Duration(p.rtt.Load()), RoundTrips: p.rtts.Read(),
+		SentBytes: p.sent.Load(), ReceivedBytes: p.received.Load(), Cuts: p.cuts.Load(), Losses: p.losses.Load(),
+	}
 	if p.up {
 		s.URL = p.url
 	}

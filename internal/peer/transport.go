@@ -13,6 +13,7 @@ import (
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/measure"
 )
 
 // Lane is one of the ways to another member: messages of one lane arrive in the
@@ -271,6 +272,12 @@ type Status struct {
 	// Queued bytes wait on each lane; Sent and Dropped count messages since start.
 	Queued        [lanes]int
 	Sent, Dropped [lanes]uint64
+	// RoundTrips are all of them since the member is known; SentBytes went on our
+	// connections to it, ReceivedBytes came on its connections to us, of which Cuts were
+	// lost. Losses are our control connections to it that were.
+	RoundTrips               measure.Distribution
+	SentBytes, ReceivedBytes uint64
+	Cuts, Losses             uint64
 }
 
 // Peers lists the other members, ascending.

@@ -52,6 +52,9 @@ type conn struct {
 	lastRead atomic.Int64
 	wrote    atomic.Bool
 	wake     chan struct{} // one slot: the writer has something to do
+	// answering is when the writer took the calls in hand; the writer's own, on the
+	// server's clock.
+	answering int64
 
 	mu        sync.Mutex
 	streams   map[uint32]*stream
@@ -202,6 +205,9 @@ func (c *conn) remove(s *stream) {
 		return
 	}
 	s.gone = true
+	if s.call != nil && s.call.counted { // nobody waits for it any more
+		c.endHot(s.call, codes.Canceled, c.server.now())
+	}
 	delete(c.streams, s.id)
 	c.recent.add(s.id, false)
 	c.giveBack(s)
@@ -305,6 +311,9 @@ func (c *conn) expire(now int64) (next int64) {
 			continue
 		}
 		s.stop = true
+		if s.call != nil {
+			c.endHot(s.call, codes.DeadlineExceeded, now)
+		}
 		if s.call != nil && s.call.long.begun && !s.call.long.messages { // half a message cannot be ended
 			c.reset(s, http2.ErrCodeCancel)
 			continue

@@ -20,6 +20,8 @@ type Limits struct {
 	// AnswerBytes bounds the answers in flight, made and not sent yet, of all
 	// connections together (default 32 MB). grpc-go's server does not know it.
 	AnswerBytes int
+	// Slow says which unary calls are told as slow.
+	Slow SlowLimits
 	// GRPCGo has New make grpc-go's server instead of ours.
 	GRPCGo bool
 }
@@ -43,8 +45,9 @@ const streamWorkers = 1024
 
 // NewGRPCGo makes grpc-go's server, with the checks that run before every method: the
 // body that ours is compared with, and can be replaced by.
-func NewGRPCGo(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *grpc.Server {
-	return grpc.NewServer(
+func NewGRPCGo(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *GRPCGo {
+	stats := newStats(limits.Slow)
+	return &GRPCGo{stats: stats, Server: grpc.NewServer(
 		grpc.MaxRecvMsgSize(limits.MaxRequestBytes+grpcOverhead),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.ConnectionTimeout(sniff),
@@ -53,7 +56,22 @@ func NewGRPCGo(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.Str
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.PingInterval, Timeout: limits.PingTimeout}),
 		// A put waits for a sync with a grown stack: goroutines that stay keep theirs.
 		grpc.NumStreamWorkers(streamWorkers),
-		grpc.UnaryInterceptor(unary),
-		grpc.StreamInterceptor(stream),
-	)
+		grpc.UnaryInterceptor(stats.unary(unary)),
+		grpc.StreamInterceptor(stats.stream(stream)),
+	)}
 }
+
+// GRPCGo is grpc-go's server with our counts.
+type GRPCGo struct {
+	*grpc.Server
+	stats *Stats
+}
+
+// RegisterService adds a service; it is called before Serve.
+func (g *GRPCGo) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	g.stats.register(desc)
+	g.Server.RegisterService(desc, impl)
+}
+
+// Stats are the counts of its calls.
+func (g *GRPCGo) Stats() *Stats { return g.stats }

@@ -65,6 +65,10 @@ type Call struct {
 	// inFlight: begun, and its result was not taken yet, or with the pool. Guarded by
 	// conn.mu.
 	inFlight bool
+	// begun is when, on the server's clock, and counted that its end is still to be
+	// counted (Stats). Guarded by conn.mu.
+	begun   int64
+	counted bool
 }
 
 // HotRegistrar takes hot methods; *Server is one, grpc-go's server is not.

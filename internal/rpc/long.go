@@ -252,6 +252,7 @@ func (c *conn) addSlice(call *Call, made piece) (again bool) {
 		}
 		binary.BigEndian.PutUint32(made.bytes[1:], uint32(len(made.bytes)-messageHead))
 		made.bytes[0] = 0
+		call.stream.method.stats.sent.Add(1)
 	}
 	if len(made.bytes) > 0 {
 		l.chunks = append(l.chunks, made)
@@ -280,6 +281,7 @@ func (c *conn) addSlice(call *Call, made piece) (again bool) {
 	l.chunks, l.made = l.chunks[:0], 0
 	call.inFlight = false
 	if left == 0 {
+		c.endHot(call, codes.OK, c.server.now())
 		l.close(&c.server.budget)
 		c.end(s, &ending{status: statusOK})
 		return false
@@ -313,6 +315,7 @@ func (c *conn) failLong(call *Call, err error) {
 		return
 	}
 	call.inFlight = false
+	c.endHot(call, statusOf(err).Code(), c.server.now())
 	if l.begun && !l.messages {
 		code := http2.ErrCodeInternal
 		switch statusOf(err).Code() {

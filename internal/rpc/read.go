@@ -77,6 +77,7 @@ func (c *conn) readFrames() error {
 		filled += n
 		if n > 0 {
 			c.lastRead.Store(c.server.now())
+			c.server.stats.received.Add(uint64(n))
 		}
 		rest := r.buf[:filled]
 		if !greeted && len(rest) >= len(http2.ClientPreface) {

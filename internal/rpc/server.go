@@ -24,6 +24,8 @@ type Body interface {
 	GracefulStop()
 	// Stop closes all connections; calls in flight are cut off.
 	Stop()
+	// Stats are the counts of its calls.
+	Stats() *Stats
 }
 
 const (
@@ -41,6 +43,7 @@ type Server struct {
 	web    atomic.Pointer[Web]
 	epoch  time.Time // of the clock that deadlines and keepalive are kept by
 	clock  clock
+	stats  *Stats
 	pool   pool
 	budget budget
 
@@ -67,7 +70,8 @@ type method struct {
 	// metadata notHot is served by the description.
 	streams bool
 	notHot  string
-	calls   sync.Pool // *Call
+	calls   sync.Pool    // *Call
+	stats   *methodStats // if it is served hot
 	cold    *coldMethod
 }
 
@@ -102,9 +106,6 @@ func (m *coldMethod) serve(s *Server, cs *coldStream) error {
 		}
 		return cs.SendMsg(reply)
 	}
-	if s.stream == nil {
-		return m.stream.Handler(m.impl, cs)
-	}
 	info := &grpc.StreamServerInfo{
 		FullMethod: cs.stream.headers.path, IsClientStream: m.stream.ClientStreams, IsServerStream: m.stream.ServerStreams,
 	}
@@ -127,16 +128,20 @@ func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.Str
 		limits.MaxConcurrentStreams = noLimit
 	}
 	s := &Server{
-		limits: limits, unary: unary, stream: stream, epoch: time.Now(),
+		limits: limits, stats: newStats(limits.Slow), epoch: time.Now(),
 		methods: map[string]*method{}, services: map[string]bool{},
 		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{},
 	}
+	s.unary, s.stream = s.stats.unary(unary), s.stats.stream(stream)
 	s.changed.L = &s.mu
 	s.pool.most = max(2, runtime.GOMAXPROCS(0))
 	s.budget.init(limits.AnswerBytes)
 	s.clock.init(s.now, s.look)
 	return s
 }
+
+// Stats are the counts of its calls.
+func (s *Server) Stats() *Stats { return s.stats }
 
 // now is the server's clock, in nanoseconds.
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) }
@@ -156,6 +161,7 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		panic("rpc: " + desc.ServiceName + " is registered twice")
 	}
 	s.services[desc.ServiceName] = true
+	s.stats.register(desc)
 	for i := range desc.Methods {
 		m := &desc.Methods[i]
 		s.entry("/" + desc.ServiceName + "/" + m.MethodName).cold = &coldMethod{impl: impl, unary: m}
@@ -171,6 +177,7 @@ func (s *Server) RegisterHot(fullMethod string, h Hot) {
 	m := s.entry(fullMethod)
 	m.hot = h
 	m.long, _ = h.(LongHot)
+	m.stats = s.stats.add(fullMethod, UnaryKind)
 }
 
 // RegisterHotStream serves a method with many replies by h; see HotRegistrar.
@@ -178,6 +185,7 @@ func (s *Server) RegisterHotStream(fullMethod string, h LongHot, except string) 
 	s.RegisterHot(fullMethod, h)
 	m := s.entry(fullMethod)
 	m.streams, m.notHot = true, except
+	m.stats.kind = kindServerStream
 }
 
 func (s *Server) entry(name string) *method {

@@ -258,6 +258,8 @@ func (c *conn) takeEnd(s *stream) *Call {
 		return nil
 	}
 	s.call.inFlight = true
+	s.call.begun, s.call.counted = c.lastRead.Load(), true
+	s.method.stats.plain.Add(1)
 	return s.call
 }
 

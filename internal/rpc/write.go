@@ -24,6 +24,9 @@ func (c *conn) writeLoop() {
 		var calls *Call
 		var over bool
 		buf, calls, over = c.gather(buf[:0])
+		if calls != nil {
+			c.answering = c.server.now()
+		}
 		for calls != nil {
 			call := calls
 			calls, call.next = call.next, nil
@@ -45,7 +48,8 @@ func (c *conn) writeLoop() {
 
 // send writes what was made so far.
 func (c *conn) send(buf *[]byte) bool {
-	_, err := c.net.Write(*buf)
+	n, err := c.net.Write(*buf)
+	c.server.stats.sent.Add(uint64(n))
 	*buf = (*buf)[:0]
 	if cap(*buf) > 4*writeSize {
 		*buf = nil
@@ -201,7 +205,9 @@ func (c *conn) refuse(call *Call, err error) {
 	defer c.mu.Unlock()
 	if c.answerable(call) {
 		call.inFlight = false
-		c.end(&call.stream, &ending{status: statusOf(err)})
+		st := statusOf(err)
+		c.endHot(call, st.Code(), c.answering)
+		c.end(&call.stream, &ending{status: st})
 	}
 }
 
@@ -228,6 +234,7 @@ func (c *conn) finishAnswer(buf []byte, start, at int, saved encoder, call *Call
 		return buf[:start]
 	}
 	call.inFlight = false
+	c.endHot(call, codes.OK, c.answering)
 	c.wrote.Store(true)
 	s, n := &call.stream, messageHead+len(message)
 	s.out.begun, s.out.opened = true, true

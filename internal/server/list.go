@@ -113,6 +113,9 @@ func (l *List) slice(walk func(*state.View) error) error {
 		}
 		err := walk(view)
 		if err == nil {
+			if first {
+				view.CountRange()
+			}
 			return nil
 		}
 		if first {

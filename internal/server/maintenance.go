@@ -42,7 +42,12 @@ func (m *Member) Revision() id.Revision { return m.opts.State.View().State().Rev
 // reads all keys, asking goOn now and then. Errors: command.ErrFutureRevision,
 // command.ErrCompacted, engine.ErrIterators, *mvcc.DamageError, what goOn returns.
 func (m *Member) HashKV(rev id.Revision, goOn func() error) (mvcc.KVHash, error) {
-	return m.opts.State.View().HashKV(rev, goOn)
+	begun := m.opts.Clock.Now()
+	h, err := m.opts.State.View().HashKV(rev, goOn)
+	if err == nil {
+		m.hashed(rev, m.opts.Clock.Now().Sub(begun))
+	}
+	return h, err
 }
 
 // Removal tells the compact revision, and the latest one up to which this member

@@ -72,12 +72,14 @@ type Member struct {
 	space          space
 	compactor      *compactor
 	hub            *watch.Hub
+	measured       Measured
 }
 
 // New makes the services of a member. It follows the leases and the tokens of the
 // state, which nobody else may do.
 func New(opts Options) *Member {
 	m := &Member{opts: opts, hub: newHub(&opts)}
+	m.measured.init()
 	m.Session = m.As(auth.Caller{})
 	m.compactor = newCompactor(opts.Compaction, opts.Clock.Now())
 	m.tokens.init(opts.State.FollowTokens(), opts.Auth.TokenTTL, opts.Clock.Now())

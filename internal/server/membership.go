@@ -62,6 +62,13 @@ func (s Session) Change(call host.Call, c *command.MemberChange) {
 
 // change makes a change that somebody may make.
 func (m *Member) change(call host.Call, c *command.MemberChange) {
+	if c.Change == command.PromoteMember {
+		asked := call
+		call.To = completion(func(r host.Result) {
+			m.measured.promoted(r.Err)
+			asked.To.Push(r)
+		})
+	}
 	leader := m.opts.Group.Leader()
 	switch leader {
 	case 0:

@@ -137,6 +137,7 @@ func (m *Member) renewed(w renewal, at env.Instant, noted *takenBack) {
 	case isGone:
 		m.end(w.call, command.ErrLeaseNotFound)
 	case isRenewed:
+		m.measured.Renewed.Add(1)
 		w.call.To.Push(host.Result{Tag: w.call.Tag, Response: &LeaseRenewed{TTL: ttl}})
 	case isNoted:
 		noted.body.Leases = append(noted.body.Leases, command.LeaseRemaining{LeaseName: name})
@@ -165,6 +166,7 @@ func (t *takenBack) Push(r host.Result) {
 			t.m.end(w.call, raft.ErrNotLeader)
 			continue
 		}
+		t.m.measured.Renewed.Add(1)
 		w.call.To.Push(host.Result{Tag: w.call.Tag, Response: &LeaseRenewed{TTL: t.ttls[i]}})
 	}
 }

@@ -89,6 +89,7 @@ func (s *RangeStream) page() (mvcc.Page, error) {
 		switch {
 		case s.member.opts.State.View().Auth() != view.Auth(): // judged by what is no more
 		case err == nil && first:
+			view.CountRange()
 			s.revision, s.now = rev, view.State().Revision
 			return page, nil
 		case errors.Is(err, mvcc.ErrReplaced),

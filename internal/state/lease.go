@@ -51,6 +51,8 @@ func (m *Machine) grant(g *command.LeaseGrant) (*command.LeaseGrantResponse, err
 	if err := m.leases.Grant(g); err != nil {
 		return nil, err
 	}
+	m.counts.Granted.Add(1)
+	m.counts.TTLs.Observe(g.TTL)
 	return &command.LeaseGrantResponse{Revision: m.store.State().Revision, ID: g.ID, TTL: g.TTL}, nil
 }
 
@@ -78,6 +80,7 @@ func (m *Machine) expire(e *command.LeaseExpire) (*command.LeaseExpireResponse, 
 			return nil, err
 		}
 		done.Leases++
+		m.counts.Expired.Add(1)
 		done.Keys += deleted
 	}
 	m.leases.Flush()
@@ -101,5 +104,6 @@ func (m *Machine) end(name id.Lease) (deleted int, err error) {
 		return 0, err
 	}
 	m.leases.End(name, list)
+	m.counts.Revoked.Add(1)
 	return len(list), nil
 }

@@ -55,6 +55,8 @@ type Machine struct {
 	grown   id.Index // the latest command that cost space
 	failed  error
 
+	counts Counts
+
 	view atomic.Pointer[View]
 	// published is told of every view that was published.
 	published atomic.Pointer[func()]
@@ -84,6 +86,7 @@ func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
 	if m.store, err = mvcc.Open(group, db); err != nil {
 		return nil, err
 	}
+	m.counts.init(m.store.Counts())
 	if m.leases, err = lease.Open(group, db); err != nil {
 		return nil, damagedLeases(err)
 	}
@@ -390,7 +393,7 @@ func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
 	if now < m.restUntil {
 		return worked, min(wake, m.restUntil)
 	}
-	more, err := m.slice()
+	more, err := m.slice(now)
 	if err != nil {
 		m.failed = err
 		return worked || more, wake
@@ -403,10 +406,14 @@ func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
 }
 
 // slice does a slice of everything that is done beside applying.
-func (m *Machine) slice() (worked bool, err error) {
+func (m *Machine) slice(now env.Instant) (worked bool, err error) {
+	freeing := m.store.Freeing()
 	freed, err := m.free()
 	if err != nil {
 		return true, err
+	}
+	if freeing {
+		m.counts.measureRemoval(now, m.store.Freeing())
 	}
 	tallied, err := m.tally()
 	return freed || tallied, err

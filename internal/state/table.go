@@ -30,7 +30,11 @@ var table = [...]struct {
 		return untyped(m.store.Txn(body.(*command.TxnRequest)))
 	}},
 	command.KindCompact: {permitAdmin, true, func(m *Machine, body command.Body) (any, error) {
-		return untyped(m.store.Compact(body.(*command.CompactRequest)))
+		resp, err := m.store.Compact(body.(*command.CompactRequest))
+		if err == nil {
+			m.counts.LastCompaction.Store(m.cmd.Wall)
+		}
+		return untyped(resp, err)
 	}},
 	command.KindLeaseGrant: {permitAnyUser, true, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.grant(body.(*command.LeaseGrant)))

@@ -149,6 +149,9 @@ func (v *View) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {
 	}
 }
 
+// CountRange counts a range that is answered in pieces (mvcc.View.CountRange).
+func (v *View) CountRange() { v.kv.CountRange() }
+
 // Page reads a piece of a range at a revision (mvcc.View.Page). Errors: as of
 // Range; on mvcc.ErrReplaced a newer view may still answer.
 func (v *View) Page(r *command.RangeRequest, rev id.Revision, most mvcc.PageLimits) (mvcc.Page, error) {

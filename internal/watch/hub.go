@@ -64,6 +64,7 @@ type Hub struct {
 	// done is the revision up to which events have been matched.
 	done   atomic.Int64
 	closed atomic.Bool
+	sent   atomic.Uint64 // events
 
 	mu      sync.Mutex
 	index   index

@@ -18,6 +18,7 @@ type run struct {
 	revisions []placed
 	// events is the field events of pb.WatchResponse, once for each.
 	events []byte
+	count  uint64
 	// hi is the newest revision there was.
 	hi id.Revision
 	// past says that it was read from disk, used that somebody has asked for it (under
@@ -29,6 +30,7 @@ type run struct {
 type placed struct {
 	revision id.Revision
 	at       int
+	before   uint64 // events of the run before it
 }
 
 // limits bound slices of the hub's work; each ends with a revision.
@@ -128,8 +130,9 @@ func (r *run) full(l *limits) bool {
 
 func (r *run) add(e *mvcc.Event, previous []byte) {
 	if n := len(r.revisions); n == 0 || r.revisions[n-1].revision < e.Revision {
-		r.revisions = append(r.revisions, placed{e.Revision, len(r.events)})
+		r.revisions = append(r.revisions, placed{e.Revision, len(r.events), r.count})
 	}
+	r.count++
 	size := len(e.Body)
 	if len(previous) > 0 {
 		size += 1 + protowire.SizeBytes(len(previous))
@@ -145,12 +148,13 @@ func (r *run) add(e *mvcc.Event, previous []byte) {
 	}
 }
 
-// since returns the events from a revision on, and the revision of the last.
-func (r *run) since(from id.Revision) (events []byte, last id.Revision) {
+// since returns the events from a revision on, how many those are, and the revision
+// of the last.
+func (r *run) since(from id.Revision) (events []byte, count uint64, last id.Revision) {
 	n := len(r.revisions)
 	i := sort.Search(n, func(i int) bool { return r.revisions[i].revision >= from })
 	if i == n {
-		return nil, 0
+		return nil, 0, 0
 	}
-	return r.events[r.revisions[i].at:], r.revisions[n-1].revision
+	return r.events[r.revisions[i].at:], r.count - r.revisions[i].before, r.revisions[n-1].revision
 }

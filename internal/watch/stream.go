@@ -476,7 +476,7 @@ func (s *Stream) take(sub *Subscription, got *run, failed error) (r Response, ok
 	case failed != nil:
 		return Response{}, false, failed
 	}
-	events, last := got.since(sub.next)
+	events, count, last := got.since(sub.next)
 	sub.behind = sub.behind || got.past
 	if len(events) > 0 {
 		// One that is behind is told how far the store is, and stays behind until it
@@ -487,6 +487,7 @@ func (s *Stream) take(sub *Subscription, got *run, failed error) (r Response, ok
 			r.Revision = sub.told
 		}
 		sub.quiet = false
+		s.hub.sent.Add(count)
 		if sub.fragment && len(events) >= s.hub.opts.FragmentBytes {
 			s.rest = r
 			r = s.piece()

@@ -22,6 +22,8 @@ type Standing interface {
 	IsLearner() bool
 	// HasLeader says whether a leader is known here.
 	HasLeader() bool
+	// CountClient counts a call by the version of the API that its client names, if any.
+	CountClient(version string, stream bool)
 }
 
 // Values are what a caller sent beside its message. Bodies: the context of
@@ -48,17 +50,19 @@ func (c incoming) Metadata(key string) (value string, ok bool) {
 // method (spec 1.4, rule 30): the cluster knows the call, a learner may answer
 // it, the client's version is text, and a caller that insists on a leader gets
 // one. needs is the version of the cluster with which this call came, learnerMay says
-// whether a learner answers it.
-func Check(caller Values, member Standing, needs command.Version, learnerMay bool) error {
+// whether a learner answers it, stream whether it is one.
+func Check(caller Values, member Standing, needs command.Version, learnerMay, stream bool) error {
 	if !member.Capable(needs) {
 		return rpctypes.ErrGRPCNotCapable
 	}
 	if !learnerMay && member.IsLearner() {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	if v, _ := caller.Metadata(rpctypes.MetadataClientAPIVersionKey); !utf8.ValidString(v) {
+	version, _ := caller.Metadata(rpctypes.MetadataClientAPIVersionKey)
+	if !utf8.ValidString(version) {
 		return rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
+	member.CountClient(version, stream)
 	if !member.HasLeader() && insists(caller) {
 		return rpctypes.ErrGRPCNoLeader
 	}
@@ -86,7 +90,7 @@ func learnerMayAnswer(req any) bool {
 // CheckUnary runs the checks before every unary method.
 func CheckUnary(member Standing) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		if err := Check(incoming{ctx}, member, command.FirstVersion, learnerMayAnswer(req)); err != nil {
+		if err := Check(incoming{ctx}, member, command.FirstVersion, learnerMayAnswer(req), false); err != nil {
 			return nil, err
 		}
 		return next(ctx, req)

@@ -24,7 +24,7 @@ func CheckStream(member Standing, election time.Duration) grpc.StreamServerInter
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		ctx := stream.Context()
 		// A learner has no stream to give but the copy of its own store.
-		if err := Check(incoming{ctx}, member, streamNeeds(info.FullMethod), info.FullMethod == pb.Maintenance_Snapshot_FullMethodName); err != nil {
+		if err := Check(incoming{ctx}, member, streamNeeds(info.FullMethod), info.FullMethod == pb.Maintenance_Snapshot_FullMethodName, true); err != nil {
 			return err
 		}
 		if !insists(incoming{ctx}) {

@@ -18,13 +18,18 @@ import (
 )
 
 // standing is a member that is whatever the test says.
-type standing struct{ versionless, old, learner, leaderless atomic.Bool }
+type standing struct {
+	versionless, old, learner, leaderless atomic.Bool
+	counted                               atomic.Int64
+}
 
 func (s *standing) Capable(needs command.Version) bool {
 	return !s.versionless.Load() && (!s.old.Load() || needs == command.FirstVersion)
 }
 func (s *standing) IsLearner() bool { return s.learner.Load() }
 func (s *standing) HasLeader() bool { return !s.leaderless.Load() }
+
+func (s *standing) CountClient(string, bool) { s.counted.Add(1) }
 
 // Each check is reached only when the ones before it passed.
 func TestChecksComeInOrder(t *testing.T) {
@@ -36,7 +41,7 @@ func TestChecksComeInOrder(t *testing.T) {
 	md := metadata.Pairs("client-api-version", binary, "hasleader", "true")
 	check := func(want codes.Code, text string) {
 		t.Helper()
-		err := Check(incoming{metadata.NewIncomingContext(t.Context(), md)}, s, command.FirstVersion, false)
+		err := Check(incoming{metadata.NewIncomingContext(t.Context(), md)}, s, command.FirstVersion, false, false)
 		if got := status.Convert(err); got.Code() != want || got.Message() != text {
 			t.Errorf("got %v %q, want %v %q", got.Code(), got.Message(), want, text)
 		}
@@ -55,7 +60,7 @@ func TestChecksComeInOrder(t *testing.T) {
 	md.Set("hasleader", "true")
 	s.leaderless.Store(false)
 	check(codes.OK, "")
-	if err := Check(incoming{t.Context()}, &standing{}, command.FirstVersion, false); err != nil {
+	if err := Check(incoming{t.Context()}, &standing{}, command.FirstVersion, false, false); err != nil {
 		t.Errorf("a call without metadata: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ func (s *kv) admit(call *rpc.Call, unread error, learnerMay bool) error {
 	if unread != nil {
 		return unread
 	}
-	return Check(call, s.member, command.FirstVersion, learnerMay)
+	return Check(call, s.member, command.FirstVersion, learnerMay, false)
 }
 
 // hostCall names a call as the one to end.

@@ -280,7 +280,7 @@ func (s hotStream) Begin(call *rpc.Call, message []byte) { s.begin(call, message
 func (s hotStream) begin(call *rpc.Call, message []byte, caughtUp bool) {
 	in := askedOf(call)
 	unread := readRange(message, &in.RangeRequest)
-	err := Check(call, s.member, streamNeeds(pb.KV_RangeStream_FullMethodName), false)
+	err := Check(call, s.member, streamNeeds(pb.KV_RangeStream_FullMethodName), false, true)
 	if err == nil {
 		err = unread
 	}

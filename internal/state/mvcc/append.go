@@ -46,6 +46,7 @@ func (v *View) AppendRange(dst []byte, r *command.RangeRequest, most AppendLimit
 		return dst, Appended{}, err
 	}
 	if len(r.End) == 0 {
+		v.done.Ranges.Add(1)
 		return v.appendOne(dst, r, rev)
 	}
 	s, err := v.scan(r.Key, r.End, rev)
@@ -57,6 +58,7 @@ func (v *View) AppendRange(dst []byte, r *command.RangeRequest, most AppendLimit
 	if err != nil {
 		return out[:len(dst)], Appended{}, err
 	}
+	v.done.Ranges.Add(1)
 	return out, got, nil
 }
 

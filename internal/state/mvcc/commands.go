@@ -90,6 +90,8 @@ func (s *Store) put(r *command.PutRequest) (*command.PutResponse, error) {
 		}
 	}
 	s.write(r.Key, &v, &c)
+	s.done.Puts.Add(1)
+	s.done.PutBytes.Add(uint64(len(r.Key) + len(v.value)))
 	if !defect.On(defect.DetachedKeyDeleted) || v.lease != 0 {
 		s.moveLease(r.Key, prev.lease, v.lease)
 	}
@@ -122,6 +124,7 @@ func (s *Store) deleteRange(r *command.DeleteRangeRequest) (*command.DeleteRange
 		return nil, err
 	}
 	defer sc.close()
+	s.done.Deletes.Add(1)
 	resp := &command.DeleteRangeResponse{}
 	var copies arena
 	for {

@@ -61,6 +61,7 @@ func (s *Store) DeleteAttached(lease id.Lease, list [][]byte) error {
 		}
 		c := prev.superseding()
 		s.write(key, &version{dead: true}, &c)
+		s.done.Deletes.Add(1)
 	}
 	s.settle()
 	return nil

@@ -118,6 +118,7 @@ func (s *Store) removeChange(batch engine.Batch, it engine.Iterator, p *removal)
 	if main > p.done && c.prevMain != 0 {
 		s.key = keys.AppendVersion(s.key[:0], s.group, c.key, c.prevMain, c.prevSub)
 		batch.Delete(s.key)
+		s.done.Compacted.Add(1)
 		p.bytes += command.VersionCost(len(c.key), c.prevValue)
 	}
 	if main == p.target {
@@ -126,6 +127,7 @@ func (s *Store) removeChange(batch engine.Batch, it engine.Iterator, p *removal)
 	if c.dead {
 		s.key = keys.AppendVersion(s.key[:0], s.group, c.key, main, sub)
 		batch.Delete(s.key)
+		s.done.Compacted.Add(1)
 		p.bytes += command.VersionCost(len(c.key), 0)
 		s.counts.buried(c.key)
 	}

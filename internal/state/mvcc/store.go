@@ -43,6 +43,7 @@ type Store struct {
 	removal removal
 	leases  Leases
 	readers atomic.Int64
+	done    Counts
 
 	batch   engine.Batch
 	over    overlay

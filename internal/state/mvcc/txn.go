@@ -28,6 +28,7 @@ func (s *Store) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {
 		return nil, err
 	}
 	resp.Revision = s.settle()
+	s.done.Txns.Add(1)
 	return resp, nil
 }
 
@@ -157,6 +158,7 @@ func (s *Store) run(r *command.TxnRequest, path *[]bool) (resp *command.TxnRespo
 		answer := &resp.Responses[i]
 		switch op := &ops[i]; {
 		case op.Range != nil:
+			s.done.Ranges.Add(1)
 			answer.Range, err = rangeAt(s, op.Range, readAt(op.Range.Revision), s.head())
 		case op.Put != nil:
 			answer.Put, err = s.put(op.Put)

@@ -38,12 +38,13 @@ type View struct {
 	horizon func() Horizon
 	rows    *rowCache // nil: there is none
 	counted counted
+	done    *Counts
 }
 
 // View makes a view of everything committed. horizon will be asked by readers,
 // from any goroutine; loads is what its Loads is now.
 func (s *Store) View(loads uint64, horizon func() Horizon) View {
-	return View{State: s.now, group: s.group, db: s.db, ring: s.events.view(), readers: &s.readers, loads: loads, horizon: horizon, rows: s.rows, counted: s.counts.view()}
+	return View{State: s.now, group: s.group, db: s.db, ring: s.events.view(), readers: &s.readers, loads: loads, horizon: horizon, rows: s.rows, counted: s.counts.view(), done: &s.done}
 }
 
 // Range answers a range at the view's revision or an older one (spec 2.1).
@@ -57,6 +58,7 @@ func (v *View) Range(r *command.RangeRequest) (*command.RangeResponse, error) {
 	if err := v.readable(rev); err != nil {
 		return nil, err
 	}
+	v.done.Ranges.Add(1)
 	return rangeAt(v, r, rev, v.Revision)
 }
 
@@ -75,6 +77,7 @@ func (v *View) readable(rev id.Revision) error {
 // Txn answers a txn that only reads (command.TxnRequest.ReadOnly), all of it at
 // the view's revision (spec 2.5). Errors: as of Range.
 func (v *View) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {
+	v.done.Txns.Add(1)
 	var path []bool
 	if err := choose(v, r, v.Revision, &path); err != nil {
 		return nil, err
@@ -92,6 +95,7 @@ func (v *View) Txn(r *command.TxnRequest) (*command.TxnResponse, error) {
 		if rev <= 0 {
 			rev = v.Revision
 		}
+		v.done.Ranges.Add(1)
 		got, err := rangeAt(v, q, rev, v.Revision)
 		if err != nil {
 			return nil, err

@@ -253,6 +253,9 @@ func (s *Store) BytesAfter(group id.Group, index id.Index) int64 {
 // (rule 2), removal and recycling of segments, spares.
 func (s *Store) Turn(now env.Instant) (worked bool, wake env.Instant) { return s.log.Turn(now) }
 
+// Measured is what the log below counts.
+func (s *Store) Measured() *wal.Measured { return s.log.Measured() }
+
 // Close seals and syncs the log and closes its files. Nothing is under way.
 func (s *Store) Close() error { return s.log.Close() }
 

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/measure"
 )
 
 // Owner gives the records of a Log their meaning. Its methods are called from
@@ -97,6 +99,8 @@ type Log struct {
 
 	header, summary []byte // kept buffers
 
+	measured Measured
+
 	spares spares
 
 	// mu guards live and the readers of its segments: everything else belongs to
@@ -104,6 +108,23 @@ type Log struct {
 	mu   sync.Mutex
 	live []*segment // ascending; the last is cur, if there is one
 }
+
+// Measured is what a Log counts, from its Open on. Any goroutine may read it.
+type Measured struct {
+	// Writes and Syncs are the durations of each frame's write and of its sync.
+	Writes, Syncs *measure.Histogram
+	// Bytes were written in frames.
+	Bytes atomic.Uint64
+	// SlowestSync is that of the last second or two.
+	SlowestSync measure.Peak
+}
+
+func (m *Measured) init() {
+	m.Writes, m.Syncs = measure.NewDurations(time.Millisecond, 14), measure.NewDurations(time.Millisecond, 14)
+}
+
+// Measured is what the log has counted so far; it goes on counting.
+func (l *Log) Measured() *Measured { return &l.measured }
 
 // Damage is what Open found damaged, or nil.
 func (l *Log) Damage() *Damage { return l.damage }
@@ -132,6 +153,7 @@ func (l *Log) StartSync(done func(error)) {
 
 // write puts the staged frame on disk and begins its sync.
 func (l *Log) write(done func(error)) {
+	begun := l.options.Clock.Now()
 	if err := l.put(); err != nil {
 		l.failed = err
 		if done != nil {
@@ -139,12 +161,16 @@ func (l *Log) write(done func(error)) {
 		}
 		return
 	}
+	l.measured.Writes.Took(l.lastFrame.Sub(begun))
 	l.syncing, l.done = true, done
 	env.StartSync(l.cur.file, l.onSynced)
 }
 
 // synced is what every sync of the log ends in.
 func (l *Log) synced(err error) {
+	now := l.options.Clock.Now()
+	l.measured.Syncs.Took(now.Sub(l.lastFrame))
+	l.measured.SlowestSync.Note(int64(now), int64(now.Sub(l.lastFrame)))
 	done, next := l.done, l.next
 	l.syncing, l.done, l.next = false, nil, nil
 	if err != nil {
@@ -177,6 +203,7 @@ func (l *Log) put() error {
 	if err := l.cur.fill(l.end + count); err != nil {
 		return err
 	}
+	l.measured.Bytes.Add(uint64(len(blocks)))
 	l.sealed = l.staged.empty()
 	l.writtenLow = l.low // Placed may raise it, but that is for the next frame to say
 	l.owner.Placed(l.cur.number, l.end*blockRoom)

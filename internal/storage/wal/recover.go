@@ -31,6 +31,7 @@ func Open(options Options, owner Owner) (*Log, error) {
 	options.MaxSegmentBytes = max(options.MaxSegmentBytes, options.FirstSegmentBytes)
 	l := &Log{options: options, owner: owner, segmentBytes: options.FirstSegmentBytes, seq: 1, sealed: true}
 	l.onSynced = l.synced
+	l.measured.init()
 	l.staged.reset()
 	err := l.openDir()
 	if err == nil {

@@ -5,7 +5,7 @@ package arch
 // package of the module must be on some line.
 const floors = `
 internal/id  internal/invariant  internal/defect
-internal/env
+internal/env  internal/measure
 
 internal/config  internal/tlsfiles  internal/telemetry  internal/credential
 internal/env/osenv  internal/env/simenv
@@ -23,7 +23,7 @@ internal/host  internal/peer
 internal/join/static  internal/join/srv  internal/join/registry
 internal/server  internal/join
 internal/rpc  internal/api/v3/concurrencypb
-internal/api/v3  internal/api/ops  internal/api/gateway  internal/proxy  internal/cli/print
+internal/api/v3  internal/api/ops  internal/api/gateway  internal/api/metrics  internal/proxy  internal/cli/print
 internal/cli/ctl  internal/cli/bench
 
 internal/testkit/model  internal/testkit/rights  internal/testkit/certs

@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/measure"
 	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
@@ -63,6 +64,10 @@ func (db *DB) Commit(b engine.Batch) error {
 	if mine.b.Empty() {
 		return nil
 	}
+	if db.commits != nil {
+		begun := db.opts.Clock.Now()
+		defer func() { db.commits.Took(db.opts.Clock.Now().Sub(begun)) }()
+	}
 	if err := db.makeRoom(mine.b.Len()); err != nil {
 		return err
 	}
@@ -73,6 +78,10 @@ func (db *DB) Commit(b engine.Batch) error {
 	mine.b.Reset()
 	return nil
 }
+
+// Commits are the durations of commits, the wait for a disk that is behind among
+// them, since the store was opened; nil if it was given no clock.
+func (db *DB) Commits() *measure.Histogram { return db.commits }
 
 // makeRoom waits while the disk is too far behind. It looks once in a while only,
 // since looking costs as much as a hundred small batches. Memtables are judged by

@@ -47,6 +47,8 @@ type Options struct {
 	CacheBytes int64
 	// MaxIterators is how many may be open at once (default 1024, rule 23).
 	MaxIterators int
+	// Clock, if set, measures commits.
+	Clock env.Clock
 	// Misuse, if set, is told when Pebble sees itself used wrongly: tests fail
 	// there. Trouble is told what goes wrong in the background, and when a commit
 	// has to wait. Both are called on Pebble's goroutines, at times under its

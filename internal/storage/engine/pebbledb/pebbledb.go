@@ -13,11 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/invariant"
+	"github.com/kvorum/kvorum/internal/measure"
 	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
@@ -31,6 +33,7 @@ type DB struct {
 	iterators atomic.Int64
 	room      chan struct{} // a flush or compaction has ended
 	installed atomic.Int64  // numbers the tables of installations
+	commits   *measure.Histogram
 
 	// The rest belongs to the committing goroutine.
 	dirty    bool            // something was committed since the last flush began
@@ -53,6 +56,9 @@ func Open(opts Options) (*DB, error) {
 	lock, err := pebble.LockDirectory(opts.Dir, opts.FS)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", opts.Dir, err)
+	}
+	if db.opts.Clock != nil {
+		db.commits = measure.NewDurations(time.Millisecond, 14)
 	}
 	o := db.pebbleOptions()
 	o.Lock = lock
