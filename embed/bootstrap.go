@@ -298,6 +298,7 @@ func (s *Server) tell(group id.Group, e raft.Event) {
 	case raft.BecameFollower:
 		s.log.Info("became follower", append(attrs, "leader", e.Member.String())...)
 	case raft.LeaderKnown:
+		s.tallies.leaderKnown(e.Member)
 		s.log.Info("raft.node: leader known", append(attrs, "leader", e.Member.String())...)
 	case raft.LostQuorum:
 		s.log.Warn("stepped down: no quorum was heard", attrs...)

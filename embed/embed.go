@@ -55,14 +55,16 @@ type Server struct {
 	// version is that of the program.
 	version string
 
-	world  *osenv.World
-	home   *join.Home
-	db     engine.DB
-	state  *state.Machine
-	host   *host.Host
-	group  *host.Group
-	member *server.Member
-	peers  *peer.Transport
+	world *osenv.World
+	home  *join.Home
+	db    engine.DB
+	state *state.Machine
+	// raftLog belongs to the host, which closes it.
+	raftLog *raftlog.Store
+	host    *host.Host
+	group   *host.Group
+	member  *server.Member
+	peers   *peer.Transport
 	// peerTLS makes what https peers are connected to with; nil if there are none.
 	peerTLS func() *tls.Config
 	// auth is how callers are known.
@@ -79,6 +81,8 @@ type Server struct {
 	https     []*http.Server
 	ops       *ops.Door
 	gateway   *gateway.Gateway // nil without --enable-grpc-gateway
+	tallies   tallies
+	slow      slowness
 
 	stopHost context.CancelFunc
 	duties   sync.WaitGroup // read the store until stopHost
@@ -100,6 +104,7 @@ func start(cfg Config, log *slog.Logger, version string) (*Server, error) {
 // startIn starts a member in a world, which ends with it.
 func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, version: version, world: world, failed: make(chan error, 8)}
+	s.slow.lines = make(chan slowLine, slowKept)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.undo())
@@ -161,6 +166,7 @@ func (s *Server) open() (err error) {
 	if err := s.openState(hasPeers(raftLog, &s.cfg)); err != nil {
 		return errors.Join(err, raftLog.Close())
 	}
+	s.raftLog = raftLog
 	if err := s.refuseDowngrade(); err != nil {
 		return errors.Join(err, raftLog.Close())
 	}
@@ -171,6 +177,7 @@ func (s *Server) open() (err error) {
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
 		Events: s.tell, Trouble: s.trouble, Stalled: s.stalled, Snapshots: s.tellSnapshot, Limits: s.limits(),
+		SlowApply: s.cfg.WarningApplyDuration, Slow: s.slowApply,
 		Peers: s.peered, Damaged: s.home.Damage.Reason != "", FoundDamage: s.foundDamage,
 	})
 	if s.founding == nil && s.state.Mark().Index == 0 && raftLog.Damage() == nil && s.home.Damage.Reason == "" {
@@ -193,8 +200,8 @@ func (s *Server) openStore() error {
 	}
 	done, failed := make(chan opened, 1), make(chan error, 1)
 	opts := pebbledb.Options{
-		Pause: time.Sleep,
-		FS:    s.world.FS, Dir: s.home.Store,
+		Pause: time.Sleep, Clock: s.world.Clock,
+		FS: s.world.FS, Dir: s.home.Store,
 		Trouble: func(text string) { s.log.Debug("trouble in the store", "text", text) },
 		Failed:  func(err error) { failed <- err },
 		Damaged: func(damage *engine.CorruptionError) { go s.storeDamaged(damage) },
@@ -249,6 +256,7 @@ func (s *Server) run() {
 	s.duties.Go(func() { s.often(ctx, s.member.Expire) })
 	s.duties.Go(func() { s.often(ctx, s.member.KeepSpace) })
 	s.duties.Go(func() { s.often(ctx, s.member.AutoCompact) })
+	s.duties.Go(func() { s.slow.write(ctx, s.log) })
 }
 
 // Failed delivers what ends the member while it runs: a failed sync, a damaged

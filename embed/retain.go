@@ -37,6 +37,7 @@ const (
 
 // tellSnapshot writes how the transfer of a state goes to the log.
 func (s *Server) tellSnapshot(group id.Group, n host.SnapshotNews) {
+	s.tallies.snapshots.note(&n)
 	attrs := []any{"group", uint32(group), "peer-id", n.Member.String(), "index", uint64(n.At.Index), "term", uint64(n.At.Term)}
 	what := receivingSnapshot
 	if n.Sending {

@@ -103,11 +103,13 @@ func (s *Server) serve() error {
 		PingMinimum:          s.cfg.GRPCKeepAliveMinTime,
 		PingInterval:         s.cfg.GRPCKeepAliveInterval,
 		PingTimeout:          s.cfg.GRPCKeepAliveTimeout,
+		Slow:                 rpc.SlowLimits{After: s.cfg.WarningUnaryRequestDuration, Told: s.slowCall},
 		GRPCGo:               os.Getenv(otherServer) == "grpc-go",
 	}, v3.PermitUnary(s.member), v3.PermitStream(s.member, s.cfg.ElectionTimeout))
 	v3.Register(s.grpc, s.member)
 	s.ops = ops.New(operator{s}, s.log)
-	web, err := s.clientWeb()
+	numbers := s.metricsHandler()
+	web, err := s.clientWeb(numbers)
 	if err != nil {
 		return err
 	}
@@ -126,7 +128,7 @@ func (s *Server) serve() error {
 	for _, bound := range s.listeners.clientHTTP {
 		s.serveHTTP(bound, web)
 	}
-	metrics := s.metricsWeb()
+	metrics := s.metricsWeb(numbers)
 	for _, bound := range s.listeners.metrics {
 		s.serveHTTP(bound, metrics)
 	}

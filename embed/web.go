@@ -18,9 +18,10 @@ const insideBytes = 256 << 10
 
 // clientWeb is what is served in HTTP to clients: the operators' pages, profiles if
 // they are wanted, and the gateway, to whoever may come.
-func (s *Server) clientWeb() (http.Handler, error) {
+func (s *Server) clientWeb(metrics http.Handler) (http.Handler, error) {
 	mux := http.NewServeMux()
 	s.ops.Register(mux)
+	mux.Handle("/metrics", metrics)
 	if s.cfg.EnablePprof || s.cfg.LogLevel == "debug" {
 		ops.RegisterProfiles(mux)
 	}
@@ -34,8 +35,9 @@ func (s *Server) clientWeb() (http.Handler, error) {
 }
 
 // metricsWeb is what the ports for metrics serve.
-func (s *Server) metricsWeb() http.Handler {
+func (s *Server) metricsWeb(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("/metrics", metrics)
 	s.ops.RegisterHealth(mux)
 	return mux
 }
