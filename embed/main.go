@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -36,11 +35,14 @@ func MainIn(world *osenv.World, args, environ []string) int {
 	if err != nil {
 		return refuse(err)
 	}
-	log, closeLog, err := openLog(&cfg)
+	logs, err := openLog(&cfg)
 	if err != nil {
 		return refuse(err)
 	}
-	defer closeLog()
+	defer logs.close()
+	logs.followSignals()
+	logs.silenceLibraries()
+	log := logs.Logger
 	paceCollector()
 	for _, w := range warnings {
 		log.LogAttrs(context.Background(), w.Level, w.Msg, w.Attrs...)
@@ -133,41 +135,4 @@ func refuse(err error) int {
 func fatal(log *slog.Logger, msg string, err error, attrs ...slog.Attr) {
 	attrs = append(attrs, slog.String("error", err.Error()))
 	log.LogAttrs(context.Background(), telemetry.LevelFatal, msg, attrs...)
-}
-
-// openLog opens the outputs that the configuration names.
-func openLog(cfg *Config) (*slog.Logger, func(), error) {
-	var outputs []io.Writer
-	var files []*os.File
-	closeAll := func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}
-	for _, name := range cfg.LogOutputs {
-		switch name {
-		case config.LogDefault, "stderr":
-			outputs = append(outputs, os.Stderr)
-		case "stdout":
-			outputs = append(outputs, os.Stdout)
-		default:
-			f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-			if err != nil {
-				closeAll()
-				return nil, nil, fmt.Errorf("cannot open the log output: %w", err)
-			}
-			files, outputs = append(files, f), append(outputs, f)
-		}
-	}
-	level, err := telemetry.ParseLevel(cfg.LogLevel)
-	if err != nil {
-		closeAll()
-		return nil, nil, err
-	}
-	format, err := telemetry.ParseFormat(cfg.LogFormat)
-	if err != nil {
-		closeAll()
-		return nil, nil, err
-	}
-	return telemetry.New(io.MultiWriter(outputs...), time.Now, format, level), closeAll, nil
 }
