@@ -161,6 +161,45 @@ func TestPythonEtcd3Leases(t *testing.T) {
 	}
 }
 
+// The JSON gateway, asked by curl: what comes back is what etcd says, field by field.
+func TestCurlAtTheGateway(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	script := filepath.Join(clientScripts, "gateway.py")
+	got := runClient(t, nil, "/usr/bin/python3", script, ours(t))
+	for _, line := range []string{
+		`put: 200 application/json`, `  {"count": "1", "kvs": [{"create_revision": "2", "key": "aw==", "mod_revision": "3", "value": "dw==", "version": "2"}]}`,
+		`compacted: 400 application/json`, `  {"code": 11, "message": "etcdserver: mvcc: required revision has been compacted"}`,
+		`  {"result": {"ID": "77", "TTL": "600"}}`, `what she may not: 403 application/json`, `a token of nobody: 401 application/json`,
+	} {
+		if !strings.Contains(got, line+"\n") {
+			t.Errorf("no line %q in\n%s", line, got)
+		}
+	}
+	if client := realEtcd(t); client != "" {
+		sameLines(t, "beside etcd 3.4", got, runClient(t, nil, "/usr/bin/python3", script, client))
+	}
+}
+
+// OpenStack's client, which speaks JSON.
+func TestPythonEtcd3gw(t *testing.T) {
+	const python = "/usr/bin/python3"
+	if out, err := exec.Command(python, "-c", "import etcd3gw").CombinedOutput(); err != nil {
+		t.Skipf("python3-etcd3gw is not installed: %v %s", err, bytes.TrimSpace(out))
+	}
+	script := filepath.Join(clientScripts, "etcd3gw_client.py")
+	got := runClient(t, nil, python, script, ours(t))
+	for _, line := range []string{"get: [b'bar']", "create: True, again: False", "delete: True, again: False", "lock: True, another: False"} {
+		if !strings.Contains(got, line+"\n") {
+			t.Errorf("no line %q in\n%s", line, got)
+		}
+	}
+	if client := realEtcd(t); client != "" {
+		sameLines(t, "beside etcd 3.4", got, runClient(t, nil, python, script, client))
+	}
+}
+
 // npmEtcd3 installs the package into a folder of the test's own.
 func npmEtcd3(t *testing.T) (modules string) {
 	t.Helper()
