@@ -249,7 +249,7 @@ var table = []option{
 
 	{"enable-pprof", "false", profiling, ready, bindBool(func(c *Config) *bool { return &c.EnablePprof }),
 		"Serve run-time profiles under /debug/pprof/."},
-	{"metrics", MetricsBasic, profiling, later, bind(parseText, func(c *Config) *string { return &c.Metrics }), "How much is measured: basic or extensive."},
+	{"metrics", MetricsBasic, profiling, ready, bind(parseText, func(c *Config) *string { return &c.Metrics }), "How much is measured: basic or extensive."},
 
 	{"enable-distributed-tracing", "false", tracing, later, bindBool(func(c *Config) *bool { return &c.Tracing.Enable }), "Send traces of requests."},
 	{"distributed-tracing-address", "localhost:4317", tracing, later, bind(parseText, func(c *Config) *string { return &c.Tracing.Address }),
@@ -268,9 +268,9 @@ var table = []option{
 		"Lowest level that is logged: debug, info, warn, error, panic or fatal."},
 	{"log-format", FormatJSON, logging, ready, bind(parseText, func(c *Config) *string { return &c.LogFormat }),
 		"json or console."},
-	{"enable-log-rotation", "false", logging, later, bindBool(func(c *Config) *bool { return &c.EnableLogRotation }),
+	{"enable-log-rotation", "false", logging, ready, bindBool(func(c *Config) *bool { return &c.EnableLogRotation }),
 		"Rotate the one file of --log-outputs."},
-	{"log-rotation-config-json", `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`, logging, later, bind(parseText, func(c *Config) *string { return &c.LogRotation }),
+	{"log-rotation-config-json", `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`, logging, ready, bind(parseText, func(c *Config) *string { return &c.LogRotation }),
 		"How it is rotated: sizes in MB, ages in days, 0 is no bound."},
 
 	{"corrupt-check-time", "0s", checks, later, bindDuration(func(c *Config) *time.Duration { return &c.CorruptCheckTime }),
@@ -284,9 +284,9 @@ var table = []option{
 	{"watch-progress-notify-interval", "10m0s", checks, ready, bindDuration(func(c *Config) *time.Duration { return &c.WatchProgressInterval }),
 		"Time between progress notifications of idle watches."},
 	{"downgrade-check-time", "5s", checks, accepted, anyDuration, "Time between looks at a running downgrade."},
-	{"warning-apply-duration", "100ms", checks, later, bindDuration(func(c *Config) *time.Duration { return &c.WarningApplyDuration }),
+	{"warning-apply-duration", "100ms", checks, ready, bindDuration(func(c *Config) *time.Duration { return &c.WarningApplyDuration }),
 		"How long applying a request may take before a warning."},
-	{"warning-unary-request-duration", "300ms", checks, later, bindDuration(func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
+	{"warning-unary-request-duration", "300ms", checks, ready, bindDuration(func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
 		"How long a unary call may take before a warning."},
 	{"bootstrap-defrag-threshold-megabytes", "0", checks, accepted, anyUint, "Reclaimable megabytes that make a start defragment first; 0 is off."},
 	{"enable-grpc-gateway", "true", checks, ready, bindBool(func(c *Config) *bool { return &c.EnableGRPCGateway }), "Serve the JSON gateway."},
