@@ -248,7 +248,7 @@ func (s *Server) run() {
 		ProgressInterval: s.cfg.WatchProgressInterval,
 		Timeout:          5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes:  int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
-		Disk: s.disk, SpaceNews: s.tellSpace, Compaction: s.compaction(), CompactionNews: s.tellCompaction,
+		BackPressure: s.cfg.Gates.SpaceBackPressure, Disk: s.disk, SpaceNews: s.tellSpace, Compaction: s.compaction(), CompactionNews: s.tellCompaction,
 		Auth:  s.auth,
 		Peers: connections{s}, StrictReconfig: s.cfg.StrictReconfigCheck, MaxLearners: s.cfg.MaxLearners,
 		Rand: s.world.Rand, MinLeaseTTL: minLeaseTTL(&s.cfg), LeaseGrace: s.cfg.ElectionTimeout, LeaseCheckpoint: leaseCheckpoint(&s.cfg),

@@ -293,3 +293,44 @@ func TestAutoCompaction(t *testing.T) {
 		t.Error(r, err)
 	}
 }
+
+// With back-pressure growth slows down near the quota, deletions do not, and the alarm
+// ends by itself when there is room again.
+func TestBackPressure(t *testing.T) {
+	m := startMember(t, t.TempDir(), "--quota-backend-bytes=100000", "--feature-gates=SpaceBackPressure=true")
+	ctx, c := t.Context(), login(t, "", "", m.client)
+	begun, slowest := time.Now(), time.Duration(0)
+	for i := range 75 { // 96,750 bytes
+		put := time.Now()
+		if _, err := c.Put(ctx, fmt.Sprintf("fill/%04d", i), strings.Repeat("v", 1024)); err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(put))
+	}
+	if slowest < 100*time.Millisecond {
+		t.Errorf("75 puts took %v, the slowest %v: nothing is slowed", time.Since(begun), slowest)
+	}
+	fill(t, c)
+	put := time.Now()
+	if _, err := c.Delete(ctx, "fill/", clientv3.WithPrefix()); err != nil || time.Since(put) > 5*time.Second {
+		t.Errorf("a deletion took %v: %v", time.Since(put), err)
+	}
+	r, err := c.Put(ctx, "a", "1")
+	expect(t, "a put before there is room", said(r, err), full)
+	got, err := c.Get(ctx, "none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Compact(ctx, got.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	for alarms(t, c) != "" {
+		if time.Since(put) > 20*time.Second {
+			t.Fatal("the alarm never ends")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if _, err := c.Put(ctx, "a", "1"); err != nil {
+		t.Error(err)
+	}
+}

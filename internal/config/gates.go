@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Gates are the feature gates of etcd 3.7 that change something here.
+// Gates are the feature gates that change something here.
 type Gates struct {
 	// LeaseCheckpoint lets the leader tell now and then what leases have left, so
 	// that the next one does not give them all of their time again.
@@ -18,6 +18,9 @@ type Gates struct {
 	InitialCorruptCheck, CompactHashCheck bool
 	// SetMemberLocalAddr connects to peers from the address that is advertised.
 	SetMemberLocalAddr bool
+	// SpaceBackPressure slows growth before the quota is reached, and lets the alarm
+	// end by itself.
+	SpaceBackPressure bool
 	// idle are those that were named and change nothing yet.
 	idle []string
 }
@@ -31,7 +34,7 @@ type gate struct {
 	note  string
 }
 
-// gates are those of etcd 3.7 (spec/server-ops.md 1.4).
+// gates are those of etcd 3.7 (spec/server-ops.md 1.4), and one of ours.
 var gates = []gate{
 	{"StopGRPCServiceOnDefrag", true, accepted, nil, "Defragment has nothing to do and stops nobody."},
 	{"InitialCorruptCheck", true, later, func(g *Gates) *bool { return &g.InitialCorruptCheck },
@@ -46,6 +49,8 @@ var gates = []gate{
 		"Connect to peers from the address that --initial-advertise-peer-urls names."},
 	{"FastLeaseKeepAlive", false, accepted, nil, "A renewal never waits for what is being applied, in any case."},
 	{"PriorityRequest", true, later, nil, "Serve some requests before others when there are too many."},
+	{"SpaceBackPressure", false, ready, func(g *Gates) *bool { return &g.SpaceBackPressure },
+		"Kvorum's own: slow growth down from 90 % of the quota on, and end the NOSPACE alarm below 85 %."},
 }
 
 // Each tells every gate of etcd 3.7, its stage, ALPHA or BETA, and whether it is on. One

@@ -31,6 +31,9 @@ type Options struct {
 	MaxRequestBytes, MaxTxnOps int
 	// Quota bounds the count of rule 17, in bytes; 0 is no bound.
 	Quota int64
+	// BackPressure slows growth before the quota is reached, and lets the alarm end by
+	// itself (pace.go).
+	BackPressure bool
 	// Disk, when set, tells how full the disks of this member are; SpaceNews is told what
 	// KeepSpace notices. Errors of Disk: the file system's.
 	Disk      func() (Disk, error)
@@ -70,6 +73,8 @@ type Member struct {
 	tokens         tokens
 	reports        reports
 	space          space
+	pacer          pacer
+	withdraw       duty
 	compactor      *compactor
 	hub            *watch.Hub
 	measured       Measured

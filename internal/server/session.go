@@ -51,6 +51,7 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 		m.end(call, host.ErrTooLarge)
 	case full || refused != nil:
 		s.proposeLater(call, cmd)
+	case m.slow(s, call, cmd, body.Cost()):
 	default:
 		m.opts.Group.Propose(call, cmd)
 	}

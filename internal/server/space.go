@@ -89,6 +89,9 @@ func (m *Member) KeepSpace() (again env.Instant) {
 	if m.space.low.Load() {
 		m.reportFull(host.Call{To: unheard})
 	}
+	if m.opts.BackPressure && m.letGrow(now) {
+		return now.Add(slowLook)
+	}
 	return now.Add(spaceLook)
 }
 

@@ -127,7 +127,7 @@ func TestAlarmsAreEndedOneByOne(t *testing.T) {
 	if _, err := r.do(&command.PutRequest{Key: key("a")}); !errors.Is(err, command.ErrNoSpace) {
 		t.Errorf("under another member's alarm: %v", err)
 	}
-	r.alarms(&command.AlarmDisarm{Alarm: noSpace(2)})
+	r.alarms(&command.AlarmWithdraw{Alarm: noSpace(2)})
 	r.alarms(&command.AlarmDisarm{Alarm: command.Alarm{Member: 0, Type: -1}})
 	if r.hash() != quiet {
 		t.Error("something is left of alarms that have ended")

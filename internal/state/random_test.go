@@ -35,6 +35,7 @@ func TestHistoriesAnswerAsTheOracleDoes(t *testing.T) {
 			if seed%2 == 0 {
 				h.gen.Leases = []id.Lease{7, 1 << 62, -1, -5}
 			}
+			h.alarms = seed%5 == 4
 			for range 60 {
 				h.step(most)
 				h.disturb()

@@ -74,6 +74,9 @@ var table = [...]struct {
 	command.KindAlarmReport: {nil, false, func(m *Machine, body command.Body) (any, error) {
 		return untyped(m.report(body.(*command.AlarmReport).Alarm))
 	}},
+	command.KindAlarmWithdraw: {nil, false, func(m *Machine, body command.Body) (any, error) {
+		return m.disarm(body.(*command.AlarmWithdraw).Alarm), nil
+	}},
 	command.KindAuthEnable:     {permitAdmin, false, authAction(enableAuth)},
 	command.KindAuthDisable:    {permitAdmin, false, authAction(disableAuth)},
 	command.KindAuthenticate:   {permitAnybody, false, authenticate},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -188,6 +189,7 @@ type history struct {
 	gen     *model.Generator
 	rnd     *rand.Rand
 	answers []string // of each command, in order
+	alarms  bool     // are raised and ended, too
 }
 
 // step applies up to a batch of random requests and reads as much again, and
@@ -200,6 +202,12 @@ func (h *history) step(most int) {
 		request := h.gen.Request(h.oracle.Revision())
 		if len(h.gen.Leases) > 0 && h.rnd.IntN(5) == 0 {
 			request = h.gen.LeaseChange(h.oracle)
+		}
+		if h.alarms && h.rnd.IntN(4) == 0 {
+			request = h.gen.AlarmChange()
+		}
+		if txn, ok := request.(*command.TxnRequest); ok && h.alarms && txn.ReadOnly() {
+			continue // it is never a command, and alarms are about commands
 		}
 		err := model.Validate(request)
 		if got := validate(request); !errors.Is(got, err) {
@@ -235,6 +243,9 @@ func (h *history) step(most int) {
 // read compares reads of the view.
 func (h *history) read() {
 	v := h.m.View()
+	if got, want := v.Alarms(), h.oracle.Alarms(); !slices.Equal(got, want) {
+		h.t.Fatalf("alarms %v, want %v", got, want)
+	}
 	if st := v.State(); st.Revision != h.oracle.Revision() || st.Compacted != h.oracle.Compacted() {
 		h.t.Fatalf("view at %+v, want revision %d, compacted %d", st, h.oracle.Revision(), h.oracle.Compacted())
 	}

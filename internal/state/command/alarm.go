@@ -42,6 +42,8 @@ type (
 	AlarmDisarm struct{ Alarm }
 	// AlarmReport raises one because a member says so: nobody's rights are asked.
 	AlarmReport struct{ Alarm }
+	// AlarmWithdraw ends one because the member that it is of says so.
+	AlarmWithdraw struct{ Alarm }
 )
 
 // AlarmResponse lists the alarms that were raised or ended. Revision is the store's,
@@ -52,14 +54,16 @@ type AlarmResponse struct {
 }
 
 // Kind of each body.
-func (*AlarmRaise) Kind() Kind  { return KindAlarmRaise }
-func (*AlarmDisarm) Kind() Kind { return KindAlarmDisarm }
-func (*AlarmReport) Kind() Kind { return KindAlarmReport }
+func (*AlarmRaise) Kind() Kind    { return KindAlarmRaise }
+func (*AlarmDisarm) Kind() Kind   { return KindAlarmDisarm }
+func (*AlarmReport) Kind() Kind   { return KindAlarmReport }
+func (*AlarmWithdraw) Kind() Kind { return KindAlarmWithdraw }
 
 // Cost of each is 0: alarms are raised and ended when there is no space.
-func (*AlarmRaise) Cost() int64  { return 0 }
-func (*AlarmDisarm) Cost() int64 { return 0 }
-func (*AlarmReport) Cost() int64 { return 0 }
+func (*AlarmRaise) Cost() int64    { return 0 }
+func (*AlarmDisarm) Cost() int64   { return 0 }
+func (*AlarmReport) Cost() int64   { return 0 }
+func (*AlarmWithdraw) Cost() int64 { return 0 }
 
 func (a *Alarm) appendTo(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(a.Member))

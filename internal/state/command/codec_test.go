@@ -46,7 +46,7 @@ func bodies() []Body {
 		&ClusterVersion{Version: Version{3, 7}},
 		&MemberGenesis{Members: []GenesisMember{{Member: 5, PeerURLs: []string{"http://p"}}, {Member: 6}}},
 		&MemberUpdate{Member: 5, PeerURLs: []string{"http://p", "https://q"}},
-		&AlarmRaise{Alarm{Member: 1 << 63, Type: AlarmNoSpace}}, &AlarmDisarm{Alarm{Type: -3}}, &AlarmReport{Alarm{Member: 5, Type: AlarmCorrupt}},
+		&AlarmRaise{Alarm{Member: 1 << 63, Type: AlarmNoSpace}}, &AlarmDisarm{Alarm{Type: -3}}, &AlarmReport{Alarm{Member: 5, Type: AlarmCorrupt}}, &AlarmWithdraw{Alarm{Member: 5, Type: 17}},
 		&AuthEnable{}, &AuthDisable{}, &Authenticate{User: "ann", Since: 9, Digest: TokenDigest{1, 31: 2}},
 		&UserAdd{Name: "ann", Hash: []byte("$2a$"), NoPassword: true}, &UserDelete{Name: "ann"},
 		&UserPassword{Name: "ann", Hash: []byte("$2a$")}, &UserGrantRole{User: "ann", Role: "r"}, &UserRevokeRole{User: "ann", Role: "r"},

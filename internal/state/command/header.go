@@ -25,11 +25,12 @@ const (
 	KindMemberUpdate  Kind = 18
 	// KindClusterVersion raises the version of the cluster.
 	KindClusterVersion Kind = 19
-	// KindAlarmRaise and KindAlarmDisarm are what clients ask for, KindAlarmReport is a
-	// member's own word.
-	KindAlarmRaise  Kind = 24
-	KindAlarmDisarm Kind = 25
-	KindAlarmReport Kind = 26
+	// KindAlarmRaise and KindAlarmDisarm are what clients ask for, KindAlarmReport and
+	// KindAlarmWithdraw a member's own word.
+	KindAlarmRaise    Kind = 24
+	KindAlarmDisarm   Kind = 25
+	KindAlarmReport   Kind = 26
+	KindAlarmWithdraw Kind = 27
 	// Users, roles and permissions (auth.go).
 	KindAuthEnable     Kind = 32
 	KindAuthDisable    Kind = 33

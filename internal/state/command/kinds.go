@@ -41,6 +41,7 @@ var kinds = [...]info{
 	{KindAlarmRaise, "alarm-raise", Client, func() Body { return new(AlarmRaise) }},
 	{KindAlarmDisarm, "alarm-disarm", Client, func() Body { return new(AlarmDisarm) }},
 	{KindAlarmReport, "alarm-report", Client, func() Body { return new(AlarmReport) }},
+	{KindAlarmWithdraw, "alarm-withdraw", Client, func() Body { return new(AlarmWithdraw) }},
 	{KindAuthEnable, "auth-enable", Client, func() Body { return new(AuthEnable) }},
 	{KindAuthDisable, "auth-disable", Client, func() Body { return new(AuthDisable) }},
 	{KindAuthenticate, "authenticate", Client, func() Body { return new(Authenticate) }},

@@ -31,18 +31,19 @@ type Store struct {
 	versions  []Version
 	leases    map[id.Lease]command.LeaseBirth
 	births    command.LeaseBirth
+	alarms    map[command.Alarm]bool
 }
 
 // New returns an empty store: revision 1, nothing compacted (spec 1.2).
 func New() *Store {
-	return &Store{revision: 1, compacted: -1, leases: map[id.Lease]command.LeaseBirth{}}
+	return &Store{revision: 1, compacted: -1, leases: map[id.Lease]command.LeaseBirth{}, alarms: map[command.Alarm]bool{}}
 }
 
 // Emptied returns a store whose keys have all been deleted and whose history was
 // then compacted, both at a revision: what a server that has lived looks like to
 // whoever begins anew on it.
 func Emptied(at id.Revision) *Store {
-	return &Store{revision: at, compacted: at, leases: map[id.Lease]command.LeaseBirth{}}
+	return &Store{revision: at, compacted: at, leases: map[id.Lease]command.LeaseBirth{}, alarms: map[command.Alarm]bool{}}
 }
 
 // Revision is the store's revision.
@@ -55,14 +56,14 @@ func (s *Store) Compacted() id.Revision { return s.compacted }
 func (s *Store) Clone() *Store {
 	return &Store{
 		revision: s.revision, compacted: s.compacted,
-		versions: slices.Clip(s.versions), leases: maps.Clone(s.leases), births: s.births,
+		versions: slices.Clip(s.versions), leases: maps.Clone(s.leases), births: s.births, alarms: maps.Clone(s.alarms),
 	}
 }
 
 // At returns the store as it was when its revision was rev, before any
 // compaction.
 func (s *Store) At(rev id.Revision) *Store {
-	past := &Store{revision: rev, compacted: -1, leases: maps.Clone(s.leases), births: s.births}
+	past := &Store{revision: rev, compacted: -1, leases: maps.Clone(s.leases), births: s.births, alarms: maps.Clone(s.alarms)}
 	for _, v := range s.versions {
 		if v.ModRevision <= rev {
 			past.versions = append(past.versions, v)
@@ -107,7 +108,8 @@ func (s *Store) superseded(at id.Revision) []bool {
 
 // Do validates a request and then applies it: what a client sees of one call.
 // The request is a *command.RangeRequest, *PutRequest, *DeleteRangeRequest,
-// *TxnRequest, *CompactRequest, *LeaseGrant, *LeaseRevoke or *LeaseExpire; the
+// *TxnRequest, *CompactRequest, *LeaseGrant, *LeaseRevoke, *LeaseExpire or one about
+// alarms; the
 // response is of the matching type, nil with an error.
 func (s *Store) Do(request any) (response any, err error) {
 	if err := Validate(request); err != nil {
@@ -119,6 +121,9 @@ func (s *Store) Do(request any) (response any, err error) {
 // Apply applies a request that has been validated. A refused request changes
 // nothing.
 func (s *Store) Apply(request any) (response any, err error) {
+	if err := s.alarmed(request); err != nil {
+		return nil, err
+	}
 	switch r := request.(type) {
 	case *command.RangeRequest:
 		return untyped(s.Range(r))
@@ -136,6 +141,14 @@ func (s *Store) Apply(request any) (response any, err error) {
 		return untyped(s.LeaseRevoke(r))
 	case *command.LeaseExpire:
 		return s.LeaseExpire(r), nil
+	case *command.AlarmRaise:
+		return s.changeAlarms(r.Alarm, true), nil
+	case *command.AlarmReport:
+		return s.changeAlarms(r.Alarm, true), nil
+	case *command.AlarmDisarm:
+		return s.changeAlarms(r.Alarm, false), nil
+	case *command.AlarmWithdraw:
+		return s.changeAlarms(r.Alarm, false), nil
 	}
 	panic("model: no such request")
 }

@@ -32,6 +32,16 @@ func Text(v any) string {
 		return fmt.Sprintf("revoke %d", r.ID)
 	case *command.LeaseExpire:
 		return fmt.Sprintf("expire %v", r.Leases)
+	case *command.AlarmRaise:
+		return fmt.Sprintf("raise %v", r.Alarm)
+	case *command.AlarmReport:
+		return fmt.Sprintf("report %v", r.Alarm)
+	case *command.AlarmDisarm:
+		return fmt.Sprintf("disarm %v", r.Alarm)
+	case *command.AlarmWithdraw:
+		return fmt.Sprintf("withdraw %v", r.Alarm)
+	case *command.AlarmResponse:
+		return fmt.Sprintf("alarms@%d %v", r.Revision, r.Alarms)
 	case *command.LeaseGrantResponse:
 		return fmt.Sprintf("granted@%d %d ttl=%d", r.Revision, r.ID, r.TTL)
 	case *command.LeaseRevokeResponse:
