@@ -264,7 +264,7 @@ func (s *session) unused(cmd *cobra.Command, c *clientv3.Client, prefix string) 
 		return err
 	}
 	if len(r.Kvs) > 0 {
-		return badInput("prefix %q has keys. Delete with 'etcdctl del --prefix %s' first", prefix, prefix)
+		return badInput("prefix %q has keys. Delete with etcdctl del --prefix %s first", prefix, prefix)
 	}
 	return nil
 }
