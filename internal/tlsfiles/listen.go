@@ -117,6 +117,7 @@ func (d *door) shake(conn net.Conn) (net.Conn, error) {
 	case secure:
 		shielded := tls.Server(begun, d.s.TLS)
 		if err := shielded.HandshakeContext(d.ctx); err != nil {
+			linger(conn) // or the alert that says why may be lost
 			return nil, err
 		}
 		good = shielded
@@ -131,12 +132,17 @@ func (d *door) shake(conn net.Conn) (net.Conn, error) {
 	return good, conn.SetDeadline(time.Time{})
 }
 
-// say gives a last word. What the other side still sends is read away for a moment:
-// closing before would take the word back.
+// say gives a last word.
 func (d *door) say(conn net.Conn, word string) {
 	if _, err := io.WriteString(conn, word); err != nil {
 		return
 	}
+	linger(conn)
+}
+
+// linger reads away for a moment what the other side still sends, after the last word
+// to it: closing before would take the word back.
+func linger(conn net.Conn) {
 	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(time.Second)) != nil {
 		return

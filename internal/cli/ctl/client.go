@@ -105,6 +105,7 @@ func (s *session) clientConfig(cmd *cobra.Command) (clientv3.Config, error) {
 			cfg.TLS.ServerName = g.srvDomain
 		}
 	}
+	s.dialed = &dialedWith{cfg.Endpoints, cfg.TLS}
 	return cfg, nil
 }
 

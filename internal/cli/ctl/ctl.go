@@ -51,6 +51,7 @@ func Main(ctx context.Context, p Process, args []string) int {
 	if err == nil {
 		return 0
 	}
+	s.explain(err)
 	if !errors.Is(err, errReported) {
 		fmt.Fprintln(p.Stderr, "Error:", err)
 	}
@@ -61,6 +62,8 @@ func Main(ctx context.Context, p Process, args []string) int {
 type session struct {
 	Process
 	flags globals
+	// dialed is how the latest client connects; nil if there was none.
+	dialed *dialedWith
 }
 
 func newRoot(s *session) *cobra.Command {
