@@ -20,12 +20,21 @@ func TestMembersMeetAtADiscoveryCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	register := func(token, member, value string) {
+		if _, err := pb.NewKVClient(at.conn).Put(t.Context(), &pb.PutRequest{Key: []byte("/_etcd/registry/" + token + "/members/" + member), Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	size("word", "3")
+	size("twice", "3")
+	register("twice", "1", "nonsense") // nobody's, and left out
+	register("twice", "2", "n9=http://127.0.0.1:1")
+	register("twice", "3", "n9=http://127.0.0.1:2")
 	size("odd", "three")
 	discover := func(token string) []string {
 		return []string{"--initial-cluster=", "--discovery-endpoints", at.client, "--discovery-token", token, "--discovery-dial-timeout=20s"}
 	}
-	log := &diary{}
+	log := &lines{}
 	tb := newTable(t, 3)
 	tb.log = slog.NewTextHandler(log, nil)
 	tb.flags = discover("word")
@@ -51,9 +60,10 @@ func TestMembersMeetAtADiscoveryCluster(t *testing.T) {
 		}
 	}
 	for token, want := range map[string]string{
-		"word": "failed to join discovery cluster (discovery: cluster is full)",
-		"none": "failed to join discovery cluster (discovery: size key not found)",
-		"odd":  "failed to join discovery cluster (discovery: size key is bad)",
+		"word":  "failed to join discovery cluster (discovery: cluster is full)",
+		"none":  "failed to join discovery cluster (discovery: size key not found)",
+		"twice": "failed to join discovery cluster (discovery: found duplicate name: n9)",
+		"odd":   "failed to join discovery cluster (discovery: size key is bad)",
 	} {
 		tb.flags = discover(token)
 		if err := tb.startOne("new", tb.add()); err == nil || !strings.Contains(err.Error(), want) {

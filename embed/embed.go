@@ -128,6 +128,9 @@ func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (
 	}
 	s.run()
 	s.servePeers()
+	if err := s.checkFirst(); err != nil {
+		return nil, err
+	}
 	if err := s.publish(); err != nil {
 		return nil, err
 	}
@@ -257,6 +260,7 @@ func (s *Server) run() {
 	s.duties.Go(func() { s.often(ctx, s.member.KeepSpace) })
 	s.duties.Go(func() { s.often(ctx, s.member.AutoCompact) })
 	s.duties.Go(func() { s.slow.write(ctx, s.log) })
+	s.lookForCorruption(ctx)
 }
 
 // Failed delivers what ends the member while it runs: a failed sync, a damaged

@@ -15,7 +15,7 @@ import (
 )
 
 func TestTooFewFilesAreRefused(t *testing.T) {
-	log := &diary{}
+	log := &lines{}
 	for limit, want := range map[uint64]string{150: "file descriptor limit 150 is too low", 151: "", 1023: "", 1024: ""} {
 		err := checkFiles(limit, slog.New(slog.NewTextHandler(log, nil)))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
@@ -38,7 +38,7 @@ func TestAMemberInAnOpenDirectory(t *testing.T) {
 	cfg, _ := configFor(t, dir, "--unsafe-no-fsync", "--socket-reuse-address", "--socket-reuse-port",
 		"--listen-client-urls", "unix://"+socket, "--advertise-client-urls", "unix://"+socket)
 	for range 2 {
-		log := &diary{}
+		log := &lines{}
 		s, err := Start(cfg, slog.New(slog.NewTextHandler(log, nil)))
 		if err != nil {
 			t.Fatal(err)

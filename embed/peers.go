@@ -62,6 +62,9 @@ func errText(err error) string {
 
 // answer answers a question of another member.
 func (s *Server) answer(ctx context.Context, _ id.Member, kind uint8, body []byte) ([]byte, error) {
+	if server.AskKind(kind) == server.AskSum {
+		return s.answerSum(ctx, body)
+	}
 	type result struct {
 		answer []byte
 		err    error

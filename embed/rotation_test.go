@@ -1,7 +1,6 @@
 package embed
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,25 +21,14 @@ import (
 	"github.com/kvorum/kvorum/internal/testkit/certs"
 )
 
-// diary is a log that tests look into.
-type diary struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
 }
 
-func (d *diary) Write(p []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.text.Write(p)
-}
-
-func (d *diary) String() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.text.String()
-}
-
-func (d *diary) count(part string) int { return strings.Count(d.String(), part) }
+// count is how often a part stands in them.
+func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
 // pki is the files of a cluster whose authority is replaced.
 type pki struct {
@@ -169,7 +157,7 @@ func TestRotationOfAllCertificatesUnderLoad(t *testing.T) {
 		p.pairs[owner] = [2]string{cert, key}
 	}
 	p.trust(past)
-	log := &diary{}
+	log := &lines{}
 	tb := newTable(t, 3)
 	tb.log = slog.NewTextHandler(log, nil)
 	cert, key := p.pairs["member"][0], p.pairs["member"][1]
@@ -230,7 +218,7 @@ func TestAMemberThatIsNotAllowed(t *testing.T) {
 	bad, badKey := ca.Issue(t, "bad", "127.0.0.1")
 	crl := filepath.Join(t.TempDir(), "crl")
 	ca.Revoke(t, crl, bad)
-	log := &diary{}
+	log := &lines{}
 	tb := newTable(t, 3)
 	tb.log = slog.NewTextHandler(log, nil)
 	tb.scheme, tb.credentials = "https://", credentials.NewTLS(clientOf(t, ca))

@@ -83,3 +83,36 @@ func TestAGatewayInFrontOfAMember(t *testing.T) {
 		t.Errorf("grpc-proxy: %d, %s", code, proxy.raw)
 	}
 }
+
+// The line by which a member that cannot start says so, for people, and in a file too.
+func TestConsoleLines(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "etcd.log")
+	p := launch(t, "--log-format=console", "--log-outputs=stderr,"+file, "--data-dir=/dev/null/data")
+	defer func() {
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "\tfatal\t") {
+			t.Errorf("the file has %q, %v", text, err)
+		}
+	}()
+	if code, _ := p.awaitExit(); code != 1 || len(p.lines) != 0 || !strings.Contains(p.raw[len(p.raw)-1], "\tfatal\t") {
+		t.Errorf("exit code %d, %q", code, p.raw)
+	}
+}
+
+// A process that locks its memory has it locked; one that may not does not start.
+func TestLockedMemory(t *testing.T) {
+	p := start(t, t.TempDir(), "--memory-mlock")
+	select {
+	case <-p.exited:
+		if last := p.raw[len(p.raw)-1]; !strings.Contains(last, "LimitMEMLOCK") {
+			t.Errorf("it does not start: %s", last)
+		}
+	case <-p.ready:
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+		if err != nil {
+			t.Skip(err)
+		}
+		if strings.Contains(string(status), "VmLck:\t       0 kB") {
+			t.Error("nothing is locked")
+		}
+	}
+}

@@ -171,13 +171,17 @@ func (p *parser) set(o *option, value any) error {
 			text = time.Duration(n).String()
 		}
 	}
+	p.given[o.name] = true
+	if o.name == "initial-cluster-state" {
+		p.config.InitialClusterState = text // Validate has etcd's text for a word that is none
+		return nil
+	}
 	if err := to.Set(text); err != nil {
 		if o.secret() {
 			text = "***"
 		}
 		return fmt.Errorf("invalid value %q: %w", text, err)
 	}
-	p.given[o.name] = true
 	return nil
 }
 

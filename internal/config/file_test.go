@@ -134,7 +134,7 @@ func TestWhatIsWrongWithAFile(t *testing.T) {
 		{"client-transport-security: {client-cert-auth: perhaps}", `configuration file etcd.yml: client-transport-security.client-cert-auth: invalid value "perhaps": parse error`},
 		{"name: a\nname: b\n", `key "name" already set`},
 		{"listen-client-urls: http://127.0.0.1:1", errNoAdvertise.Error()},
-		{"initial-cluster-state: old", `configuration file etcd.yml: initial-cluster-state: invalid value "old": invalid value "old"`},
+		{"initial-cluster-state: old", `unexpected clusterState "old"`},
 		{"feature-gates: X=true", `configuration file etcd.yml: feature-gates: invalid value "X=true": unrecognized feature gate: X`},
 	} {
 		_, _, err := fromFile(c.text)

@@ -37,9 +37,9 @@ type gate struct {
 // gates are those of etcd 3.7 (spec/server-ops.md 1.4), and one of ours.
 var gates = []gate{
 	{"StopGRPCServiceOnDefrag", true, accepted, nil, "Defragment has nothing to do and stops nobody."},
-	{"InitialCorruptCheck", true, later, func(g *Gates) *bool { return &g.InitialCorruptCheck },
+	{"InitialCorruptCheck", true, ready, func(g *Gates) *bool { return &g.InitialCorruptCheck },
 		"Compare the data of a member that starts with that of its peers."},
-	{"CompactHashCheck", true, later, func(g *Gates) *bool { return &g.CompactHashCheck },
+	{"CompactHashCheck", true, ready, func(g *Gates) *bool { return &g.CompactHashCheck },
 		"Have the leader compare the hashes of compactions."},
 	{"TxnModeWriteWithSharedBuffer", false, accepted, nil, "Txns read from a view that nobody copies, in any case."},
 	{"LeaseCheckpoint", true, ready, func(g *Gates) *bool { return &g.LeaseCheckpoint },

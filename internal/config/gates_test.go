@@ -17,7 +17,7 @@ func TestFeatureGates(t *testing.T) {
 		{text: "AllAlpha=true", checkpoint: true},
 		{text: "AllAlpha=true,LeaseCheckpoint=false"},
 		{text: "FastLeaseKeepAlive=false,AllBeta=true"},
-		{text: "PriorityRequest=true,InitialCorruptCheck=true,CompactHashCheck=false", idle: "InitialCorruptCheck PriorityRequest"},
+		{text: "PriorityRequest=true,InitialCorruptCheck=true,CompactHashCheck=false", idle: "PriorityRequest"},
 		{text: "LeaseCheckpoint", err: "missing bool value for LeaseCheckpoint"},
 		{text: "LeaseCheckpoint=yes", err: `invalid value of LeaseCheckpoint=yes, err: strconv.ParseBool: parsing "yes": invalid syntax`},
 		{text: "Unheard=true", err: "unrecognized feature gate: Unheard"},

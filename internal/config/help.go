@@ -8,6 +8,9 @@ const usage = `Usage:
   etcd [flags]
     Run one member.
 
+  etcd gateway start [flags]
+    Pass the connections of clients on to the members of a cluster.
+
   etcd --version
     Print the versions.
 

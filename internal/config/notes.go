@@ -24,6 +24,8 @@ var notes = map[string]string{
 	"data-dir":                             "Made with mode 0700.",
 	"client-cert-auth":                     "--trusted-ca-file demands certificates too. Without that file the system's authorities count.",
 	"trusted-ca-file":                      "Read again when it changes, as are all certificates, keys and CRLs; see [security](security.md).",
+	"client-cert-file":                     "A member does not connect to the client port of another, nor to its own.",
+	"client-key-file":                      "As client-cert-file.",
 	"client-crl-file":                      "DER or PEM. In a file the key is client-transport-security.crl-file, which etcd does not have.",
 	"peer-crl-file":                        "As client-crl-file.",
 	"client-cert-allowed-hostname":         "Several are separated by commas; in a file a list.",

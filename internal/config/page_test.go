@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -91,5 +92,42 @@ func TestEveryFlagThreeWays(t *testing.T) {
 				t.Errorf("--%s=%s: changes the configuration: %v, but its state is %d", o.name, value, changes, o.state)
 			}
 		})
+	}
+}
+
+// Whoever gives a flag its effect says where that is seen: testdata/effects.txt names,
+// for each flag that is ready, the test and its file, which has the flag in it or the
+// field that it fills.
+func TestEveryEffectIsSeenSomewhere(t *testing.T) {
+	text, err := os.ReadFile("testdata/effects.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+		words := strings.Fields(line)
+		if words[0] == "#" {
+			continue
+		}
+		if len(words) == 3 {
+			words = append(words, words[0])
+		}
+		if len(words) != 4 {
+			t.Fatalf("want FLAG FILE TEST [FIELD]: %s", line)
+		}
+		source, err := os.ReadFile("../../" + words[1])
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		seen[words[0]] = true
+		if !strings.Contains(string(source), "\nfunc "+words[2]+"(t *testing.T)") || !strings.Contains(string(source), words[3]) {
+			t.Errorf("%s has no %s, or no %s", words[1], words[2], words[3])
+		}
+	}
+	for i := range table {
+		if o := &table[i]; (o.state == ready) != seen[o.name] {
+			t.Errorf("--%s: its effect is seen in a test: %v, and its state is %d", o.name, seen[o.name], o.state)
+		}
 	}
 }

@@ -437,3 +437,23 @@ func FuzzParse(f *testing.F) {
 		_, _ = c.CheckInitialCluster(nil)
 	})
 }
+
+// What --auto-compaction-mode makes of --auto-compaction-retention.
+func TestCompaction(t *testing.T) {
+	for _, c := range []struct {
+		mode, retention string
+		period          time.Duration
+		revisions       int64
+	}{
+		{"periodic", "0", 0, 0},
+		{"periodic", "72", 72 * time.Hour, 0},
+		{"periodic", "30m", 30 * time.Minute, 0},
+		{"revision", "0", 0, 0},
+		{"revision", "10000", 0, 10000},
+	} {
+		cfg, _ := mustParse(t, []string{"--auto-compaction-mode=" + c.mode, "--auto-compaction-retention=" + c.retention}, nil)
+		if period, revisions, err := cfg.Compaction(); period != c.period || revisions != c.revisions || err != nil {
+			t.Errorf("%s %s: %v, %d, %v", c.mode, c.retention, period, revisions, err)
+		}
+	}
+}

@@ -69,6 +69,7 @@ func bindBool(field func(*Config) *bool) binding {
 
 // Bindings of flags whose value goes nowhere.
 var (
+	anyText     = bind(parseText, nil)
 	anyBool     = bindBool(nil)
 	anyInt      = bind(parseInt[int], nil)
 	anyUint     = bind(parseUint[uint], nil)

@@ -94,6 +94,13 @@ func (h *Home) Close() error { return h.lock.Close() }
 // refuseForeign looks before anything is made: an etcd's directory, or one that
 // has our folders but no identity, is nobody's to write into.
 func refuseForeign(fs env.FS, dir, member string) error {
+	beside, err := list(fs, dir)
+	if err != nil {
+		return fmt.Errorf("cannot access data directory: %w", err)
+	}
+	if slices.Contains(beside, "proxy") {
+		return fmt.Errorf("data directory %s is that of a proxy: v2 http proxy has already been deprecated in 3.6", dir)
+	}
 	names, err := list(fs, member)
 	if err != nil {
 		return fmt.Errorf("cannot access data directory: %w", err)

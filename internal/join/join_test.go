@@ -136,3 +136,15 @@ func TestStrangersAreOnlyTold(t *testing.T) {
 
 // is knows who a fresh member is.
 func is(who Identity) func() (Identity, error) { return func() (Identity, error) { return who, nil } }
+
+func TestTheDirectoryOfAProxyIsRefused(t *testing.T) {
+	fs := vfs.NewMem()
+	create(t, fs, "/data/proxy/cluster", "precious")
+	_, err := Open(fs, "/data", "", is(me))
+	if err == nil || !strings.Contains(err.Error(), "v2 http proxy has already been deprecated in 3.6") {
+		t.Error(err)
+	}
+	if names, err := fs.List("/data"); err != nil || len(names) != 1 {
+		t.Errorf("the directory was changed: %v, %v", names, err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 )
 
@@ -17,6 +18,12 @@ func (s Session) ChangeAlarm(call host.Call, change command.Body) { s.propose(ca
 // Alarms lists the alarms in force as this member has applied them, by member and
 // type. The slice is shared and read-only. It costs one load.
 func (m *Member) Alarms() []command.Alarm { return m.opts.State.View().Alarms() }
+
+// ReportCorrupt raises the alarm CORRUPT: a member holds other data than the others; 0
+// is nobody knows which. Errors: command.ErrMemberNotFound, the host's.
+func (m *Member) ReportCorrupt(call host.Call, who id.Member) {
+	m.proposeOwn(call, &command.AlarmReport{Alarm: command.Alarm{Member: who, Type: command.AlarmCorrupt}})
+}
 
 // reports are the calls that end once this member's alarm is known to all, or cannot be.
 type reports struct {

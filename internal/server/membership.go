@@ -36,6 +36,10 @@ const (
 	AskTimeToLive AskKind = 4
 )
 
+// AskSum asks what a member holds up to a revision. It takes as long as reading all
+// keys does, and is answered by the assembler, who may wait.
+const AskSum AskKind = 5
+
 // ErrUnstarted and ErrUnhealthy refuse a change that could cost the cluster its
 // quorum; the texts are etcd's (spec 5, strict reconfiguration check).
 var (

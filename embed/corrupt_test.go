@@ -1,0 +1,133 @@
+package embed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/status"
+
+	"github.com/kvorum/kvorum/internal/env/osenv"
+	"github.com/kvorum/kvorum/internal/id"
+	enginekeys "github.com/kvorum/kvorum/internal/storage/engine/keys"
+	"github.com/kvorum/kvorum/internal/storage/engine/pebbledb"
+)
+
+// forge changes a value in the store of a member that does not run, as no disk would:
+// every checksum is right afterwards.
+func forge(t *testing.T, dir, from, to string) {
+	t.Helper()
+	db, err := pebbledb.Open(pebbledb.Options{FS: osenv.FS(), Dir: filepath.Join(dir, "member", "store")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := db.Iter(enginekeys.AppendGroupStart(nil, id.DefaultGroup), enginekeys.AppendGroupEnd(nil, id.DefaultGroup))
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, found := db.NewBatch(), 0
+	for ok := rows.SeekGE(enginekeys.AppendGroupStart(nil, id.DefaultGroup)); ok; ok = rows.Next() {
+		value, err := rows.Value()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasSuffix(value, []byte(from)) {
+			batch.Set(bytes.Clone(rows.Key()), bytes.Replace(value, []byte(from), []byte(to), 1))
+			found++
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close(), db.Commit(batch)); err != nil || found != 1 {
+		t.Fatalf("%d rows, %v", found, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A member whose data is not that of the others is found: by itself before it serves,
+// by a comparison of everything, or by one of what a compaction left. From then on
+// nobody changes a key.
+func TestAMemberWithOtherData(t *testing.T) {
+	for name, flags := range map[string][]string{
+		"all":         {"--corrupt-check-time=50ms"},
+		"compactions": {"--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=50ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "all" {
+				t.Skip("one way is enough for a short run")
+			}
+			log := &lines{}
+			tb := newTable(t, 3)
+			tb.log = slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})
+			tb.flags = flags
+			tb.start("new", tb.seats...)
+			tb.put(tb.seats[0], "k", "honest")
+			tb.put(tb.seats[0], "l", "more")
+			tb.everywhere("l", "more")
+			if name == "all" {
+				tb.eventually("a comparison of equals", func(context.Context) bool { return log.has("compared data with the other members", "members=3") })
+			}
+			liar := tb.seats[2]
+			liar.stop()
+			forge(t, liar.dir, "honest", "crooks")
+			tb.flags = append(flags[:len(flags):len(flags)], "--feature-gates=InitialCorruptCheck=true")
+			if err := tb.startOne("new", liar); !errors.Is(err, errInconsistent) {
+				t.Fatalf("with InitialCorruptCheck it starts: %v", err)
+			}
+			tb.flags = flags
+			tb.start("new", liar)
+			if name == "compactions" {
+				if _, err := pb.NewKVClient(tb.seats[0].conn).Compact(t.Context(), &pb.CompactionRequest{Revision: 3}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var alarms *pb.AlarmResponse
+			tb.eventually("the alarm", func(ctx context.Context) bool {
+				var err error
+				alarms, err = pb.NewMaintenanceClient(tb.seats[0].conn).Alarm(ctx, &pb.AlarmRequest{})
+				return err == nil && len(alarms.Alarms) > 0
+			})
+			if a := alarms.Alarms[0]; a.Alarm != pb.AlarmType_CORRUPT || a.MemberID != liar.id() || len(alarms.Alarms) != 1 {
+				t.Errorf("the alarms are %v, the liar is %x", alarms.Alarms, liar.id())
+			}
+			tb.eventually("a refusal", func(ctx context.Context) bool {
+				_, err := pb.NewKVClient(tb.seats[1].conn).Put(ctx, &pb.PutRequest{Key: []byte("a")})
+				return status.Convert(err).Message() == "etcdserver: corrupt cluster"
+			})
+		})
+	}
+}
+
+func TestWhoIsAccused(t *testing.T) {
+	of := func(sums ...uint32) (all []sum) {
+		for i, s := range sums {
+			one := sum{member: id.Member(i + 1)}
+			one.Sum = s
+			all = append(all, one)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		sums []uint32
+		size int
+		want []id.Member
+	}{
+		{[]uint32{5}, 3, nil},
+		{[]uint32{5, 5, 5}, 3, nil},
+		{[]uint32{5, 5, 6}, 3, []id.Member{3}},
+		{[]uint32{6, 5, 5}, 3, []id.Member{1}},
+		{[]uint32{5, 6}, 3, []id.Member{0}},
+		{[]uint32{5, 5, 6}, 5, []id.Member{0}},
+		{[]uint32{5, 6, 7, 5, 5}, 5, []id.Member{2, 3}},
+		{[]uint32{5, 6}, 2, []id.Member{0}},
+	} {
+		if got := accused(of(c.sums...), c.size); fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%v of %d: %v, want %v", c.sums, c.size, got, c.want)
+		}
+	}
+}
