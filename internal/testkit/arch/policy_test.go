@@ -12,25 +12,26 @@ internal/env/osenv  internal/env/simenv
 
 internal/raft/quorum
 internal/raft/progress  internal/storage/engine/keys
-internal/raft  internal/storage/wal  internal/storage/engine
+internal/raft  internal/storage/wal  internal/storage/engine  internal/storage/etcddb  internal/storage/extsort
 internal/storage/engine/syncmark
 internal/storage/engine/pebbledb  internal/storage/engine/memdb
 internal/storage/raftlog  internal/state/command
 internal/state/mvcc  internal/state/member  internal/state/lease  internal/state/auth  internal/state/alarm
 internal/state  internal/watch
+internal/backup
 
 internal/host  internal/peer
 internal/join/static  internal/join/srv  internal/join/registry
 internal/server  internal/join
 internal/rpc  internal/api/v3/concurrencypb
 internal/api/v3  internal/api/ops  internal/api/gateway  internal/api/metrics  internal/proxy  internal/cli/print
-internal/cli/ctl  internal/cli/bench
+internal/cli/ctl  internal/cli/utl  internal/cli/bench
 
 internal/testkit/model  internal/testkit/rights  internal/testkit/certs
 internal/testkit/linear  internal/testkit/history  internal/testkit/script  internal/testkit/arch
 internal/testkit/cluster
 embed  internal/sim
-cmd/etcd  cmd/etcdctl  cmd/bench  cmd/simulate
+cmd/etcd  cmd/etcdctl  cmd/etcdutl  cmd/bench  cmd/simulate
 `
 
 // never are imports that the floors would allow and the house does not: the host
