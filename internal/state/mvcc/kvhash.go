@@ -100,7 +100,7 @@ type hashWalk struct {
 
 	row []byte
 	// user is the key whose versions are being walked; settled: its newest version
-	// at or below the compact revision was met.
+	// at or below rev was met.
 	user    []byte
 	settled bool
 }
@@ -164,17 +164,18 @@ func (w *hashWalk) take(user []byte, v *version) {
 	if !bytes.Equal(user, w.user) {
 		w.user, w.settled = append(w.user[:0], user...), false
 	}
-	if v.mod <= w.Compacted {
-		// Compaction keeps the newest of these, unless it is a tombstone, and one at
-		// exactly the compact revision is kept but not counted.
-		freed := w.settled || v.dead
-		w.settled = true
-		if freed {
-			return
-		}
+	if v.mod > w.rev {
+		return
+	}
+	// Of what is at or below the compact revision etcd counts what a compaction to the
+	// revision asked for would keep: versions superseded since are not summed either.
+	superseded := w.settled
+	w.settled = true
+	if v.mod <= w.Compacted && (superseded || v.dead) {
+		return
 	}
 	s := summed{main: v.mod, sub: v.sub}
-	if v.mod > w.rev || s.compare(w.after) <= 0 {
+	if s.compare(w.after) <= 0 {
 		return
 	}
 	w.row = appendHashed(w.row[:0], user, v)
@@ -194,14 +195,25 @@ func (w *hashWalk) cut() {
 }
 
 // appendHashed appends the bytes of a version that are summed: those that etcd
-// has on disk. A tombstone is a mark on the revision and a pair with a key only.
+// has on disk.
 func appendHashed(dst, user []byte, v *version) []byte {
+	return appendPair(appendRevision(dst, v), user, v)
+}
+
+// appendRevision appends the revision of a version as etcd names it; a tombstone is a
+// mark on it.
+func appendRevision(dst []byte, v *version) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(v.mod))
 	dst = append(dst, '_')
 	dst = binary.BigEndian.AppendUint64(dst, uint64(v.sub))
 	if v.dead {
 		dst = append(dst, 't')
 	}
+	return dst
+}
+
+// appendPair appends a version as mvccpb.KeyValue; of a tombstone the key only.
+func appendPair(dst, user []byte, v *version) []byte {
 	dst = appendBytes(dst, tagKey, user)
 	if v.dead {
 		return dst

@@ -12,11 +12,12 @@ import (
 
 // HashKV is the sum that HashKV answers with (spec 6.2) at a revision of a store
 // that is compacted at another: one pass over every version in the order of
-// revisions, with etcd's bytes of each.
+// revisions, with etcd's bytes of each. What is compacted and superseded at rev is
+// left out.
 func (s *Store) HashKV(rev, compacted id.Revision) uint32 {
 	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	h.Write([]byte("key"))
-	sub, last, superseded := uint64(0), id.Revision(0), s.superseded(compacted)
+	sub, last, superseded := uint64(0), id.Revision(0), s.superseded(rev)
 	for i, v := range s.versions {
 		if sub++; v.ModRevision != last {
 			sub, last = 0, v.ModRevision
