@@ -116,7 +116,12 @@ func (s *Store) Reload() error {
 }
 
 func (s *Store) meta(name string, numbers []int64) error {
-	row, err := s.db.Get(keys.AppendMeta(nil, s.group, name), nil)
+	return readNumbers(s.db, s.group, name, numbers)
+}
+
+// readNumbers reads a row about the store as a whole; without it numbers stay.
+func readNumbers(from engine.Reader, group id.Group, name string, numbers []int64) error {
+	row, err := from.Get(keys.AppendMeta(nil, group, name), nil)
 	if errors.Is(err, engine.ErrNotFound) {
 		return nil
 	}
