@@ -248,6 +248,7 @@ func (s *Server) run() {
 	}()
 	s.member = server.New(server.Options{
 		Member: s.home.Member, Cluster: s.home.Cluster, Group: s.group, State: s.state, Clock: s.world.Clock, Tasks: s.world.Tasks,
+		FS: s.world.FS, Saves: s.home.Saves,
 		ProgressInterval: s.cfg.WatchProgressInterval,
 		Timeout:          5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes:  int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
@@ -310,6 +311,9 @@ func (s *Server) handOver() {
 func (s *Server) undo() error {
 	var errs []error
 	s.stopServing()
+	if s.member != nil {
+		s.member.EndBackups()
+	}
 	if s.stopHost != nil {
 		s.stopHost()
 		s.duties.Wait()

@@ -20,7 +20,7 @@ type toApply struct {
 	g       *Group
 	entries []raft.Entry
 	install *incoming
-	freeze  *outgoing
+	freeze  freezing
 	flush   bool
 }
 
@@ -30,7 +30,7 @@ type applyState struct {
 	// term is that of the last entry applied.
 	term id.Term
 	// freezes wait for the end of a flush.
-	freezes []*outgoing
+	freezes []freezing
 	flushing
 }
 

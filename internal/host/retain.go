@@ -201,27 +201,52 @@ func (a *applier) lookDurable(g *Group, now env.Instant) (worked bool) {
 	return worked
 }
 
+// freezing is told of a state that was saved, in the applier's turn, or why it could
+// not be: it must not wait.
+type freezing func(Frozen, error)
+
 // beginFreeze has the store flushed at its leisure before the state is frozen: what
 // is then left to be flushed, while the applier waits, is little.
-func (a *applier) beginFreeze(g *Group, o *outgoing, now env.Instant) {
-	g.apply.freezes = append(g.apply.freezes, o)
+func (a *applier) beginFreeze(g *Group, told freezing, now env.Instant) {
+	g.apply.freezes = append(g.apply.freezes, told)
 	a.startFlush(g, now)
 }
 
-// freeze saves the state for the followers that wait for it.
+// freeze saves the state for those that wait for it.
 func (a *applier) freeze(g *Group) (worked bool) {
 	if g.apply.busy || len(g.apply.freezes) == 0 || a.h.failed() {
 		return false
 	}
-	for _, o := range g.apply.freezes {
-		if o.frozen, o.err = g.machine.(Snapshots).Freeze(); o.err == nil {
-			o.loan = &loan{close: o.frozen.Close}
-		}
-		a.h.stepper.inbox.report(report{kind: reportFrozen, g: g, more: o})
-		a.h.mark(stepStage)
+	for _, told := range g.apply.freezes {
+		told(g.machine.(Snapshots).Freeze())
 	}
 	g.apply.freezes = nil
 	return true
+}
+
+// frozenFor hands a saved state to the transfer to a follower.
+func (h *Host) frozenFor(g *Group, o *outgoing) freezing {
+	return func(frozen Frozen, err error) {
+		if o.frozen, o.err = frozen, err; err == nil {
+			o.loan = &loan{close: frozen.Close}
+		}
+		h.stepper.inbox.report(report{kind: reportFrozen, g: g, more: o})
+		h.mark(stepStage)
+	}
+}
+
+// Freeze has the state saved as it will be in a moment, with everything that is
+// applied by now, and hands it to told: once, in the applier's turn, where nothing may
+// wait. Whoever is told closes the state, before the machine's store is closed. It is
+// never told by a host that does not run any more. Errors: what the machine's Freeze
+// returns; ErrNoSnapshots.
+func (g *Group) Freeze(told func(Frozen, error)) {
+	if _, able := g.machine.(Snapshots); !able {
+		told(nil, ErrNoSnapshots)
+		return
+	}
+	g.h.applier.queue.push(toApply{g: g, freeze: told})
+	g.h.wake(applyStage)
 }
 
 func (f *flushing) wake() env.Instant {

@@ -115,7 +115,7 @@ func (s *stepper) drive(g *Group, o *outgoing) bool {
 		if o.startAt <= g.now {
 			o.begun, o.floor = true, g.Applied()
 			s.hold(g) // before the state is frozen: the log behind it must not go
-			s.h.applier.queue.push(toApply{g: g, freeze: o})
+			s.h.applier.queue.push(toApply{g: g, freeze: s.h.frozenFor(g, o)})
 			s.h.mark(applyStage)
 		}
 		return true

@@ -167,7 +167,9 @@ type Result struct {
 // What a call can end with besides the state's refusals; the doors give them
 // etcd's texts and codes.
 var (
-	ErrStopped         = errors.New("host: stopped")
+	ErrStopped = errors.New("host: stopped")
+	// ErrNoSnapshots: the machine cannot be saved.
+	ErrNoSnapshots     = errors.New("host: the machine has no snapshots")
 	ErrTimeout         = errors.New("host: timed out")
 	ErrTimeoutLeader   = errors.New("host: timed out after a leader failed")
 	ErrNoLeader        = errors.New("host: no leader")

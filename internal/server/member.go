@@ -59,6 +59,9 @@ type Options struct {
 	LeaseCheckpoint time.Duration
 	// Auth is how callers are known.
 	Auth AuthOptions
+	// FS is the disk of the member, Saves a folder on it for what is there for a while.
+	FS    env.FS
+	Saves string
 	// ProgressInterval is the time between bookmarks for idle watches, at least 100 ms.
 	ProgressInterval time.Duration
 }
@@ -78,6 +81,7 @@ type Member struct {
 	compactor      *compactor
 	hub            *watch.Hub
 	measured       Measured
+	backups        backups
 }
 
 // New makes the services of a member. It follows the leases and the tokens of the

@@ -33,7 +33,8 @@ func Register(to grpc.ServiceRegistrar, member *server.Member) {
 	pb.RegisterWatchServer(to, &watches{member: member})
 	pb.RegisterAuthServer(to, &auth{member: member})
 	pb.RegisterClusterServer(to, &cluster{member: member})
-	pb.RegisterMaintenanceServer(to, &maintenance{member: member, hashes: make(gate, hashesAtOnce)})
+	pb.RegisterMaintenanceServer(to, &maintenance{
+		member: member, hashes: make(gate, hashesAtOnce), backups: make(gate, backupsAtOnce), making: make(gate, 1)})
 	wait := &line{member: member, reads: s.reads}
 	concurrencypb.RegisterLockServer(to, &lock{wait})
 	concurrencypb.RegisterElectionServer(to, &election{wait})

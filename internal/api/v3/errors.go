@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kvorum/kvorum/internal/backup"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/raft"
 	"github.com/kvorum/kvorum/internal/server"
@@ -81,6 +82,7 @@ var wire = []struct {
 	{engine.ErrIterators, status.Error(codes.Unknown, "etcdserver: too many requests")},
 	// A snapshot was installed under the read: it may be asked again.
 	{mvcc.ErrReplaced, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
+	{backup.ErrNoSpace, status.Error(codes.ResourceExhausted, "kvorum: "+backup.ErrNoSpace.Error())},
 	{errNoLeaderCame, rpctypes.ErrGRPCNoLeader},
 	// Quirk of spec 1.5: a request for which no leader came ends plainly.
 	{host.ErrNoLeader, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},

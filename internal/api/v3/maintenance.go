@@ -15,12 +15,14 @@ import (
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
-// maintenance is the Maintenance service. Snapshot and Downgrade come with the
-// operators' surface.
+// maintenance is the Maintenance service; Snapshot is in snapshot.go. Downgrade comes
+// with the operators' surface.
 type maintenance struct {
 	pb.UnimplementedMaintenanceServer
 	member *server.Member
 	hashes gate
+	// backups are those that a client is being sent, making those whose file is made.
+	backups, making gate
 }
 
 func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {

@@ -1,0 +1,210 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	bar "github.com/cheggaaa/pb/v3"
+	"github.com/spf13/cobra"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kvorum/kvorum/internal/cli/print"
+	"github.com/kvorum/kvorum/internal/storage/etcddb"
+)
+
+func snapshotCommand(s *session) *cobra.Command {
+	cmd := &cobra.Command{Use: "snapshot <command>", Short: "Make backups of a member."}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "save <file>",
+			Short: "Write the member's state to a file that etcdutl restores.",
+			RunE:  s.snapshotSave,
+		},
+		&cobra.Command{
+			Use:   "status <file>",
+			Short: "Deprecated: use etcdutl snapshot status.",
+			RunE:  s.snapshotStatus,
+		})
+	return cmd
+}
+
+// saveAttempts is how often a backup is begun whose connection then breaks.
+const saveAttempts = 5
+
+// savePause is how long a member is let alone before it is asked again.
+const savePause = time.Second
+
+func (s *session) snapshotSave(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return badArgs("snapshot save expects one argument")
+	}
+	return s.connect(cmd, func(c *clientv3.Client, _ *print.Printer) error {
+		ctx, stop := s.untilAsked(cmd.Context(), c)
+		defer stop()
+		if cmd.Flags().Changed("command-timeout") {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, s.flags.commandTimeout)
+			defer cancel()
+		}
+		version, err := s.save(ctx, c, args[0])
+		if err != nil {
+			return &failure{exitInterrupted, plain(err)}
+		}
+		text := fmt.Sprintf("Snapshot saved at %s\n", args[0])
+		if version != "" {
+			text += fmt.Sprintf("Server version %s\n", version)
+		}
+		_, err = io.WriteString(s.Stdout, text)
+		return err
+	})
+}
+
+// save writes a backup under another name and gives it its own once it is whole and on
+// the disk.
+func (s *session) save(ctx context.Context, c *clientv3.Client, path string) (version string, err error) {
+	if n := len(c.Endpoints()); n != 1 {
+		return "", fmt.Errorf("snapshot must be requested to one selected node, not multiple %v", c.Endpoints())
+	}
+	part := path + ".part"
+	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	file, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("could not open %s (%w)", part, err)
+	}
+	defer os.Remove(part)
+	for attempt := 1; ; attempt++ {
+		into := &saving{file: file, digest: sha256.New(), bar: s.progress()}
+		version, err = into.receive(ctx, c)
+		into.bar.Finish()
+		if err == nil || attempt == saveAttempts || into.bytes == 0 || status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+			break
+		}
+		fmt.Fprintf(s.Stderr, "the connection broke after %d bytes: beginning again (%v)\n", into.bytes, err)
+		select {
+		case <-time.After(savePause):
+		case <-ctx.Done():
+		}
+		if err = file.Truncate(0); err == nil {
+			_, err = file.Seek(0, io.SeekStart)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return "", err
+	}
+	if err := os.Rename(part, path); err != nil {
+		return "", fmt.Errorf("could not rename %s to %s (%w)", part, path, err)
+	}
+	return version, syncFolder(filepath.Dir(path))
+}
+
+// plain is an error of gRPC as the client library's own calls return it.
+func plain(err error) error {
+	refused, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	if known := rpctypes.Error(err); known != err {
+		return known
+	}
+	return errors.New(refused.Message())
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// progress is a bar on a terminal, and one that nobody sees anywhere else.
+func (s *session) progress() *bar.ProgressBar {
+	b := bar.New64(0).Set(bar.Bytes, true).Set(bar.CleanOnFinish, true)
+	if f, ok := s.Stderr.(*os.File); ok && isTerminal(f) {
+		return b.SetTemplate(bar.Full).SetWriter(f).Start()
+	}
+	return b.SetWriter(io.Discard).Set(bar.Static, true)
+}
+
+// saving is a backup on its way into a file.
+type saving struct {
+	file   *os.File
+	digest hash.Hash
+	// tail are the last bytes: the digest, once all are there.
+	tail  []byte
+	bytes int64
+	bar   *bar.ProgressBar
+}
+
+// receive takes in the whole stream and checks its digest.
+func (f *saving) receive(ctx context.Context, c *clientv3.Client) (version string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := pb.NewMaintenanceClient(c.ActiveConnection()).Snapshot(ctx, &pb.SnapshotRequest{})
+	for err == nil {
+		var resp *pb.SnapshotResponse
+		if resp, err = stream.Recv(); err == nil {
+			version = resp.GetVersion()
+			f.bar.SetTotal(f.bytes + int64(len(resp.GetBlob())) + int64(resp.GetRemainingBytes()))
+			err = f.take(resp.GetBlob())
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	if !etcddb.HasDigest(f.bytes) {
+		return "", fmt.Errorf("sha256 checksum not found [bytes: %d]", f.bytes)
+	}
+	if sum := f.digest.Sum(nil); !bytes.Equal(sum, f.tail) {
+		return "", fmt.Errorf("expected sha256 %x, got %x", f.tail, sum)
+	}
+	return version, nil
+}
+
+// take writes bytes; all but the last ones are known to be no digest.
+func (f *saving) take(blob []byte) error {
+	if _, err := f.file.Write(blob); err != nil {
+		return err
+	}
+	f.bytes += int64(len(blob))
+	f.bar.SetCurrent(f.bytes)
+	f.tail = append(f.tail, blob...)
+	if sure := len(f.tail) - etcddb.DigestBytes; sure > 0 {
+		f.digest.Write(f.tail[:sure])
+		f.tail = append(f.tail[:0], f.tail[sure:]...)
+	}
+	return nil
+}
+
+func (s *session) snapshotStatus(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return badArgs("snapshot status requires exactly one argument")
+	}
+	p, err := s.prepare(cmd)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Stderr, "Deprecated: Use `etcdutl snapshot status` instead.")
+	return print.FileStatus(p, args[0])
+}
