@@ -78,6 +78,9 @@ var self = func() string {
 // Main is the TestMain of a package with stories: started under the name of one
 // of the programs, the test binary is that program; otherwise it runs the tests.
 func Main(m *testing.M, programs map[string]func() int) {
+	for name := range programs {
+		words = append(words, name)
+	}
 	word := filepath.Base(os.Args[0])
 	if program := programs[word]; program != nil {
 		os.Exit(program())
@@ -95,6 +98,9 @@ func Main(m *testing.M, programs map[string]func() int) {
 	}
 	os.Exit(m.Run())
 }
+
+// words are the programs in the test binary.
+var words []string
 
 // runs bounds the telling of all stories of a directory: a program that a failed story
 // has left without its server may not end by itself.
@@ -135,7 +141,12 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 		t.Fatal(err)
 	}
 	root := filepath.Dir(strings.TrimSpace(string(gomod)))
-	for name, p := range map[string]Program{"etcd": etcd, "etcdctl": etcdctl, awaitWord: Ours()} {
+	programs := map[string]Program{}
+	for _, name := range append(words, awaitWord) {
+		programs[name] = Ours()
+	}
+	programs["etcd"], programs["etcdctl"] = etcd, etcdctl
+	for name, p := range programs {
 		if err := os.Symlink(p.path, filepath.Join(bin, name)); err != nil {
 			t.Fatal(err)
 		}
