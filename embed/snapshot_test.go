@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -160,6 +161,25 @@ func TestANewMemberIsSentTheState(t *testing.T) {
 	writing.Wait()
 	if lines.count(sendingSnapshot+" is complete") != 1 || lines.count(receivingSnapshot+" is complete") != 1 {
 		t.Errorf("told: %v", lines.lines)
+	}
+	for way, s := range map[string]*seat{"send": first, "receive": second} {
+		prefix := "etcd_network_snapshot_" + way
+		got := scrape(t, s.client)
+		for name, want := range map[string]string{prefix + "_success": "1", prefix + "_failures": "0", prefix + "_inflights_total": "0"} {
+			f := got[name]
+			if f == nil || len(f.values) != 1 || !f.labels["To"] && !f.labels["From"] {
+				t.Errorf("%s of %s: %v", name, s.name, f)
+				continue
+			}
+			for series, value := range f.values {
+				if value != want {
+					t.Errorf("%s is %s, want %s", series, value, want)
+				}
+			}
+		}
+		if f := got[prefix+"_total_duration_seconds"]; f == nil || !slices.Equal(f.buckets, doubling(0.1, 10)) {
+			t.Errorf("%s: %v", prefix, f)
+		}
 	}
 	second.stop()
 	tb.start("existing", second)

@@ -78,6 +78,20 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+func TestACommandLineIsShownWithoutPasswords(t *testing.T) {
+	for list, want := range map[string]string{
+		`["etcd","--name","a","--discovery-password","hush","--log-level=debug"]`: `["etcd","--name","a","--discovery-password","...","--log-level=debug"]`,
+		`["etcd","--discovery-password=hush","x"]`:                                `["etcd","--discovery-password=...","x"]`,
+		`["etcd","-discovery-user","me:hush"]`:                                    `["etcd","-discovery-user","..."]`,
+		`["etcd","--discovery-password"]`:                                         `["etcd","--discovery-password"]`,
+		`nonsense`:                                                                `[]`,
+	} {
+		if got := withoutSecrets(list); got != want {
+			t.Errorf("%s: %s, want %s", list, got, want)
+		}
+	}
+}
+
 func TestGuard(t *testing.T) {
 	const text = "Host \"evil.example\" is none of this member's: if it should be, add it to --host-whitelist\n"
 	for _, tc := range []struct {

@@ -6,7 +6,6 @@ from etcd3gw.client import Etcd3Client
 from etcd3gw.lock import Lock
 
 client = Etcd3Client(host='127.0.0.1', port=int(sys.argv[1]), api_path='/v3/')
-print('status: %s' % sorted(k for k in client.status() if k in ('header', 'leader', 'raftTerm', 'version', 'dbSize')))
 print('members: %d' % len(client.members()))
 print('put: %s' % client.put('foo', 'bar'))
 print('get: %s' % client.get('foo'))
@@ -16,6 +15,7 @@ print('replace: %s, of another: %s' % (client.replace('once', '1', '3'), client.
 client.put('foo1', 'ä'.encode())
 print('a prefix: %s' % [(v, kv['key'], kv['version']) for v, kv in client.get_prefix('foo')])
 print('all: %s' % len(client.get_all()))
+print('status: %s' % sorted(k for k in client.status() if k in ('header', 'leader', 'raftTerm', 'version', 'dbSize')))
 print('delete: %s, again: %s' % (client.delete('foo1'), client.delete('foo1')))
 lease = client.lease(ttl=100)
 print('lease: %s' % (lease.ttl() in (99, 100)))
