@@ -53,11 +53,13 @@ func forge(t *testing.T, dir, from, to string) {
 // by a comparison of everything, or by one of what a compaction left. From then on
 // nobody changes a key.
 func TestAMemberWithOtherData(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{
 		"all":         {"--corrupt-check-time=50ms"},
 		"compactions": {"--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=50ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if testing.Short() && name != "all" {
 				t.Skip("one way is enough for a short run")
 			}

@@ -14,6 +14,7 @@ import (
 // there; a fourth comes too late, and one with a word that nobody has prepared is told
 // so.
 func TestMembersMeetAtADiscoveryCluster(t *testing.T) {
+	t.Parallel()
 	at := startMember(t, t.TempDir())
 	size := func(token, n string) {
 		if _, err := pb.NewKVClient(at.conn).Put(t.Context(), &pb.PutRequest{Key: []byte("/_etcd/registry/" + token + "/_config/size"), Value: []byte(n)}); err != nil {

@@ -154,6 +154,10 @@ func TestCertificatesMadeAtStart(t *testing.T) {
 
 // Members that serve each other with certificates of their own making.
 func TestPeersWithCertificatesMadeAtStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("handshakes are slow under the race detector, and others take the same way")
+	}
+	t.Parallel()
 	tb := newTable(t, 3)
 	tb.scheme = "https://"
 	tb.credentials = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
@@ -200,6 +204,10 @@ func filesOfClient(t *testing.T, ca *certs.Authority, name string, hosts ...stri
 // address that they do not connect from, which is looked at unless it is told not to
 // be, and for the host that is allowed.
 func TestPeersWithTwoCertificates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("handshakes are slow under the race detector, and others take the same way")
+	}
+	t.Parallel()
 	ca := certs.NewAuthority(t)
 	cert, key := ca.Issue(t, "serves", "127.0.0.1", "etcd.example.org")
 	dialCert, dialKey := ca.Issue(t, "connects", "10.9.8.7", "etcd.example.org")

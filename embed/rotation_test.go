@@ -165,6 +165,7 @@ func TestRotationOfAllCertificatesUnderLoad(t *testing.T) {
 	tb.flags = []string{
 		"--cert-file", cert, "--key-file", key, "--trusted-ca-file", p.trusted, "--client-cert-auth",
 		"--peer-cert-file", cert, "--peer-key-file", key, "--peer-trusted-ca-file", p.trusted, "--peer-client-cert-auth",
+		"--heartbeat-interval=100", "--election-timeout=1000", // a busy machine is no reason for an election
 	}
 	tb.start("new", tb.seats...)
 	load := p.load(tb)
@@ -213,6 +214,10 @@ func TestRotationOfAllCertificatesUnderLoad(t *testing.T) {
 // A member whose certificate is revoked, or has the wrong name, is none: both sides say
 // why, and it comes in once that is put right, without a restart of the others.
 func TestAMemberThatIsNotAllowed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("handshakes are slow under the race detector, and others take the same way")
+	}
+	t.Parallel()
 	ca := certs.NewAuthority(t)
 	good, goodKey := ca.Issue(t, "good", "127.0.0.1")
 	bad, badKey := ca.Issue(t, "bad", "127.0.0.1")
