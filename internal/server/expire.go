@@ -46,9 +46,11 @@ func (m *Member) Expire() (again env.Instant) {
 	d := m.leases.deadlines
 	d.mu.Lock()
 	more := d.turn(now, lookedAt)
-	more = d.term != 0 && d.waiting() > 0 || more
+	// While members do not agree about the keys no lease ends: those that are due wait.
+	frozen := m.opts.State.View().Stopped(&command.LeaseExpire{}) != nil
+	more = d.term != 0 && d.waiting() > 0 && !frozen || more
 	d.mu.Unlock()
-	if m.leases.inFlight.Load() < expireInFlight {
+	if !frozen && m.leases.inFlight.Load() < expireInFlight {
 		m.proposeEnds(now)
 	}
 	more = m.checkpoint(now) || more
