@@ -85,9 +85,10 @@ type Server struct {
 	slow      slowness
 
 	stopHost context.CancelFunc
-	duties   sync.WaitGroup // read the store until stopHost
-	hostDone chan error     // what host.Run ended with
-	failed   chan error     // the first failure while running
+	duties   sync.WaitGroup  // read the store until stopHost
+	reclaims chan chan error // answers of giveBack that are waited for
+	hostDone chan error      // what host.Run ended with
+	failed   chan error      // the first failure while running
 }
 
 // Start brings a member to life and returns once it serves clients. The ports
@@ -103,7 +104,7 @@ func start(cfg Config, log *slog.Logger, version string) (*Server, error) {
 
 // startIn starts a member in a world, which ends with it.
 func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, version: version, world: world, failed: make(chan error, 8)}
+	s := &Server{cfg: cfg, log: log, version: version, world: world, failed: make(chan error, 8), reclaims: make(chan chan error)}
 	s.slow.lines = make(chan slowLine, slowKept)
 	defer func() {
 		if err != nil {
@@ -252,13 +253,14 @@ func (s *Server) run() {
 		ProgressInterval: s.cfg.WatchProgressInterval,
 		Timeout:          5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes:  int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),
-		BackPressure: s.cfg.Gates.SpaceBackPressure, Disk: s.disk, SpaceNews: s.tellSpace, Compaction: s.compaction(), CompactionNews: s.tellCompaction,
+		BackPressure: s.cfg.Gates.SpaceBackPressure, Disk: s.disk, Reclaim: s.reclaim, SpaceNews: s.tellSpace, Compaction: s.compaction(), CompactionNews: s.tellCompaction,
 		Auth:  s.auth,
 		Peers: connections{s}, StrictReconfig: s.cfg.StrictReconfigCheck, MaxLearners: s.cfg.MaxLearners,
 		Rand: s.world.Rand, MinLeaseTTL: minLeaseTTL(&s.cfg), LeaseGrace: s.cfg.ElectionTimeout, LeaseCheckpoint: leaseCheckpoint(&s.cfg),
 	})
 	s.duties.Go(func() { s.often(ctx, s.member.Expire) })
 	s.duties.Go(func() { s.often(ctx, s.member.KeepSpace) })
+	s.duties.Go(func() { s.giveBack(ctx) })
 	s.duties.Go(func() { s.often(ctx, s.member.AutoCompact) })
 	s.duties.Go(func() { s.slow.write(ctx, s.log) })
 	s.lookForCorruption(ctx)

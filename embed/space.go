@@ -1,7 +1,9 @@
 package embed
 
 import (
+	"context"
 	"log/slog"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/server"
 )
@@ -21,6 +23,70 @@ func (s *Server) disk() (least server.Disk, err error) {
 		}
 	}
 	return least, nil
+}
+
+const (
+	// reclaimLook is how often a member whose disk is low looks whether there is something
+	// to give back.
+	reclaimLook = 10 * time.Second
+	// reclaimLeast is how much there must be.
+	reclaimLeast = 16 << 20
+)
+
+// reclaim has giveBack look, and waits for it. Errors: the context's, the store's.
+func (s *Server) reclaim(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case s.reclaims <- answer:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// giveBack gives back the disk space of what was removed, when it is told to and while
+// the disk is low: there new rows, which would bring that about, are refused.
+func (s *Server) giveBack(ctx context.Context) {
+	look := time.NewTicker(reclaimLook)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			if s.member.DiskLow() {
+				s.giveBackNow(ctx)
+			}
+		case answer := <-s.reclaims:
+			answer <- s.giveBackNow(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// giveBackNow rewrites the store if at least half of it is of no use, and there is room
+// for the other half beside it. The count of what is stored is more than it takes on
+// disk, where it is compressed.
+func (s *Server) giveBackNow(ctx context.Context) error {
+	store, ok := s.db.(interface{ Reclaim(context.Context) error })
+	holds, needs := s.db.Metrics().DiskBytes, s.member.Status().Bytes
+	disk, err := s.disk()
+	if !ok || err != nil || holds < 2*needs+reclaimLeast || disk.Free < needs+reclaimLeast {
+		return err
+	}
+	begun := time.Now()
+	err = store.Reclaim(ctx)
+	attrs := []any{"before-bytes", holds, "after-bytes", s.db.Metrics().DiskBytes, "took", time.Since(begun).String()}
+	if err != nil {
+		s.log.Warn("disk space could not be given back", append(attrs, slog.String("error", err.Error()))...)
+		return err
+	}
+	s.log.Info("gave disk space back", attrs...)
+	return nil
 }
 
 // tellSpace writes what has changed about space to the log.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -391,6 +392,33 @@ func TestBackPressure(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if _, err := c.Put(ctx, "a", "1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Deleted, compacted and defragmented, a store gives the space on its disk back.
+func TestDefragmentGivesDiskSpaceBack(t *testing.T) {
+	m := startMember(t, t.TempDir())
+	ctx, c := t.Context(), login(t, "", "", m.client)
+	random := rand.NewChaCha8([32]byte{})
+	value := make([]byte, 1<<20)
+	for i := range 48 {
+		random.Read(value)
+		if _, err := c.Put(ctx, fmt.Sprintf("fill/%02d", i), string(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makeRoom(t, c)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) { // files go at a pace
+		after := m.db.Metrics().DiskBytes
+		if after < 16<<20 {
+			break
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Fatalf("%d bytes are left on the disk", after)
+		}
+	}
+	if _, err := c.Defragment(ctx, m.client); err != nil { // nothing to do
 		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -38,6 +39,9 @@ type Options struct {
 	// KeepSpace notices. Errors of Disk: the file system's.
 	Disk      func() (Disk, error)
 	SpaceNews func(SpaceNews)
+	// Reclaim, when set, gives disk space back, if that is worth it, and waits for it.
+	// Errors: the context's, the store's.
+	Reclaim func(context.Context) error
 	// Compaction is what history is kept without anybody asking; CompactionNews is told
 	// of it.
 	Compaction     Compaction

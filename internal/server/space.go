@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -94,6 +95,18 @@ func (m *Member) KeepSpace() (again env.Instant) {
 	}
 	return now.Add(spaceLook)
 }
+
+// Reclaim gives the disk space back of what compaction has removed, as far as that is
+// worth it, and waits for it. Errors: the context's, the store's.
+func (m *Member) Reclaim(ctx context.Context) error {
+	if m.opts.Reclaim == nil {
+		return nil
+	}
+	return m.opts.Reclaim(ctx)
+}
+
+// DiskLow says whether the disk has less left than its reserve.
+func (m *Member) DiskLow() bool { return m.space.low.Load() }
 
 // unheard is the Completions of what needs no answer.
 var unheard = completion(func(host.Result) {})

@@ -83,10 +83,13 @@ func (m *maintenance) hash(ctx context.Context, rev id.Revision) (mvcc.KVHash, e
 }
 
 // Defragment waits until what has been compacted is removed here, so that the count of
-// what is stored has fallen by then as after etcd's. There is nothing else to do: space
-// comes back by itself.
+// what is stored has fallen by then as after etcd's, and gives back what that has left on
+// the disk. Nobody waits for it meanwhile.
 func (m *maintenance) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	if err := removed(ctx, m.member); err != nil {
+		return nil, toWire(err)
+	}
+	if err := m.member.Reclaim(ctx); err != nil {
 		return nil, toWire(err)
 	}
 	return &pb.DefragmentResponse{}, nil
