@@ -1,10 +1,11 @@
 // Package measure is what the lower floors count with: histograms of atomic
 // buckets, to be read at any time by whoever shows them. Observing costs two atomic
-// additions and a search over a few numbers; it allocates nothing, takes no lock and
+// additions and a look at a few numbers; it allocates nothing, takes no lock and
 // asks no clock. Plain counts are atomic integers and need no package.
 package measure
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,9 @@ type Histogram struct {
 	bounds []int64
 	counts []atomic.Uint64 // the last is of what is above all bounds
 	sum    atomic.Int64
+	// first is, by the length of a value in bits, the first bucket that it may be in: a
+	// few steps from the right one where bounds grow as fast as numbers do.
+	first [65]uint16
 }
 
 // New makes a histogram whose buckets end at bounds, which must ascend; each bound
@@ -24,7 +28,19 @@ func New(bounds []int64) *Histogram {
 	for i := 1; i < len(bounds); i++ {
 		invariant.Check(bounds[i-1] < bounds[i], "bounds of a histogram: %v", bounds)
 	}
-	return &Histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
+	h := &Histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
+	for length := range h.first {
+		least := uint64(0)
+		if length > 0 {
+			least = 1 << (length - 1)
+		}
+		i := 0
+		for i < len(bounds) && bounds[i] >= 0 && uint64(bounds[i]) < least {
+			i++
+		}
+		h.first[length] = uint16(i)
+	}
+	return h
 }
 
 // Doubling are n bounds of which each is twice the one before.
@@ -44,15 +60,11 @@ func (h *Histogram) Observe(v int64) {
 	if h == nil {
 		return
 	}
-	low, high := 0, len(h.bounds)
-	for low < high {
-		if middle := (low + high) / 2; v <= h.bounds[middle] {
-			high = middle
-		} else {
-			low = middle + 1
-		}
+	i := int(h.first[bits.Len64(uint64(max(v, 0)))])
+	for i < len(h.bounds) && v > h.bounds[i] {
+		i++
 	}
-	h.counts[low].Add(1)
+	h.counts[i].Add(1)
 	h.sum.Add(v)
 }
 

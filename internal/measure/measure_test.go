@@ -31,6 +31,27 @@ func TestAHistogramCountsUpToItsBounds(t *testing.T) {
 	d.UpTo([]int64{3})
 }
 
+// Every value is in the bucket that its bounds say, whatever the bounds.
+func TestBucketsOfAllSizes(t *testing.T) {
+	for _, bounds := range [][]int64{nil, {0}, {-5, 0, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9}, {1000}, Doubling(1, 62), {7, 8, 9, 1 << 40}} {
+		values := []int64{-10, -5, -1, 0, 1 << 62, 1<<63 - 1}
+		for _, b := range bounds {
+			values = append(values, b-1, b, b+1)
+		}
+		for _, v := range values {
+			h := New(bounds)
+			h.Observe(v)
+			want := 0
+			for want < len(bounds) && v > bounds[want] {
+				want++
+			}
+			if d := h.Read(); d.Counts[want] != 1 || d.Sum != v {
+				t.Errorf("%d in %v: %v, want one in %d", v, bounds, d.Counts, want)
+			}
+		}
+	}
+}
+
 func TestBoundsThatDouble(t *testing.T) {
 	want := []int64{1e6, 2e6, 4e6}
 	if got := NewDurations(time.Millisecond, 3).Read().Bounds; !slices.Equal(got, want) {

@@ -20,12 +20,21 @@ import (
 // client had not gone.
 type Stats struct {
 	limits SlowLimits
-	// received and sent are bytes on the connections of our own body.
-	received, sent atomic.Uint64
-
 	// methods is fixed once the server serves.
 	methods map[string]*methodStats
+
+	// Bytes on the connections of our own body. What readers write to memory is kept away
+	// from what writers do, and both from what is only read: cache lines would be sent to
+	// and fro for every call.
+	_        [cacheLine]byte
+	received atomic.Uint64
+	_        [cacheLine]byte
+	sent     atomic.Uint64
+	_        [cacheLine]byte
 }
+
+// cacheLine is the size of one, or of the pair that is fetched together.
+const cacheLine = 128
 
 // SlowLimits say which unary calls are slow, and who is told.
 type SlowLimits struct {
@@ -81,13 +90,17 @@ func merged(lists ...[]int64) []int64 {
 // methodStats counts the calls of one method. What goes well in a hot call costs
 // three additions: its messages are not counted apart.
 type methodStats struct {
-	kind string
+	kind         string
+	took, failed *measure.Histogram
+
 	// plain are hot calls begun with their one message; those that went well, and so
 	// had one reply, are in took.
+	_     [cacheLine]byte
 	plain atomic.Uint64
+	_     [cacheLine]byte
+
 	// started, received and sent are of the other calls, and of what hot streams sent.
 	started, received, sent atomic.Uint64
-	took, failed            *measure.Histogram
 	handled                 [codes.Unauthenticated + 1]atomic.Uint64 // OK is counted for cold calls only
 }
 
