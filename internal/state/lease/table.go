@@ -65,7 +65,7 @@ type Table struct {
 	changes []Change
 	born    bool // births has grown in this batch
 	// points reads the attached keys of this batch, one lease after the other.
-	points engine.Iterator
+	points *forward
 	feed   feed
 
 	key, row []byte
@@ -271,14 +271,16 @@ func (t *Table) move(key []byte, lease id.Lease, attached bool) {
 // changed. Errors: ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
 func (t *Table) Keys(lease id.Lease) (list [][]byte, err error) {
 	if t.points == nil {
-		if t.points, err = t.db.Iter(keys.AppendAllAttached(nil, t.group), keys.AppendAllAttachedEnd(nil, t.group)); err != nil {
+		all, err := t.db.Iter(keys.AppendAllAttached(nil, t.group), keys.AppendAllAttachedEnd(nil, t.group))
+		if err != nil {
 			return nil, err
 		}
+		t.points = &forward{Iterator: all}
 	}
 	moved := t.moved[lease]
 	_, over := t.ended[lease]
 	t.key = keys.AppendAttached(t.key[:0], t.group, lease, nil)
-	for ok := !over && t.points.SeekGE(t.key); ok; ok = t.points.Next() {
+	for ok := !over && t.points.seek(t.key); ok; ok = t.points.Next() {
 		_, of, user, whole := keys.DecodeAttached(t.points.Key())
 		if !whole {
 			return nil, fmt.Errorf("%s: %w", keys.Text(t.points.Key()), ErrDamaged)
