@@ -7,12 +7,19 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/invariant"
 )
 
-// writeBytes are gathered before they are handed to the file system.
-const writeBytes = 256 << 10
+const (
+	// writeBytes are gathered before they are handed to the file system.
+	writeBytes = 256 << 10
+	// smoothBytes are handed to the disk at a time: what gathers in the system's memory
+	// would go there all at once, and others' syncs wait behind it.
+	smoothBytes = 512 << 10
+)
 
 // Writer writes one database file: buckets one after the other, the rows of each in
 // the order of their keys. An error, the file system's, is final.
@@ -55,11 +62,9 @@ func Create(fs env.FS, path string) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	file = vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: smoothBytes, NoSyncOnClose: true})
 	return &Writer{fs: fs, path: path, file: file, next: 2, buf: make([]byte, 2*PageBytes, writeBytes+2*PageBytes)}, nil
 }
-
-// Bytes is how long the file is by now, about.
-func (w *Writer) Bytes() int64 { return int64(w.next) * PageBytes }
 
 // Begin starts a bucket; no other may be open, and each name comes once.
 func (w *Writer) Begin(bucket string) {
@@ -216,9 +221,6 @@ func (w *Writer) Finish() (size int64, err error) {
 
 // ReadAt reads what is written; after Finish that is the whole file.
 func (w *Writer) ReadAt(p []byte, offset int64) (int, error) { return w.file.ReadAt(p, offset) }
-
-// Sync makes the file durable; its name is the caller's affair.
-func (w *Writer) Sync() error { return w.file.Sync() }
 
 // Close closes the file, which stays.
 func (w *Writer) Close() error { return w.file.Close() }

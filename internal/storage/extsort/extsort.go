@@ -12,6 +12,8 @@ import (
 	"io"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/invariant"
 )
@@ -22,6 +24,10 @@ const (
 	// fanIn is how many runs are merged at once, with a buffer each: 4 MB together.
 	fanIn       = 64
 	bufferBytes = 64 << 10
+
+	// smoothBytes are handed to the disk at a time: what gathers in the system's memory
+	// would go there all at once, and others' syncs wait behind it.
+	smoothBytes = 512 << 10
 
 	headBytes = 8 // of a row: the lengths of key and value
 )
@@ -134,6 +140,7 @@ func (s *Sorter) write(next func() (key, value []byte, ok bool, err error)) erro
 	if err != nil {
 		return err
 	}
+	file = vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: smoothBytes, NoSyncOnClose: true})
 	r.file = file
 	s.runs = append(s.runs, r)
 	buf := make([]byte, 0, 2*bufferBytes)
