@@ -19,7 +19,7 @@ func defragCommand(s *session) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "defrag",
-		Short: "Say that there is nothing to defragment: space comes back by itself.",
+		Short: "Say that there is nothing to defragment while no member runs.",
 		RunE: func(*cobra.Command, []string) error {
 			if dir == "" {
 				return badArgs("--data-dir is required")
@@ -28,7 +28,7 @@ func defragCommand(s *session) *cobra.Command {
 				fmt.Fprintf(s.Stderr, "Failed to defragment etcd data[%s] (%v)\n", dir, err)
 				return errReported
 			}
-			s.log().Info("nothing to defragment: the store gives space back by itself", "data-dir", dir)
+			s.log().Info("nothing to defragment: a running member gives space back as it is written to, and at once by etcdctl defrag", "data-dir", dir)
 			return nil
 		},
 	}
