@@ -419,3 +419,22 @@ func TestAnUnfinishedCompaction(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A disk that has no room for a backup is left alone.
+func TestADiskWithoutRoom(t *testing.T) {
+	r := newReplica(t)
+	r.do(&command.PutRequest{Key: []byte("k")})
+	frozen, err := r.m.Freeze()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close()
+	group, rows := state.Contents(frozen)
+	to := backup.Target{FS: r.fs, Path: "backup", Reserve: func(total int64) int64 { return total }}
+	if _, err := backup.NewSave(to, group, rows, frozen.At()); !errors.Is(err, backup.ErrNoSpace) {
+		t.Error(err)
+	}
+	if _, err := r.fs.Stat("backup"); err == nil {
+		t.Error("a file was begun")
+	}
+}
