@@ -99,6 +99,7 @@ func fillCommand(errs io.Writer) *cobra.Command {
 		cmd    = &cobra.Command{Use: "fill", Short: "put every key of the key space, unless all are there", Args: cobra.NoArgs}
 	)
 	cmd.Flags().StringVar(&server.Endpoint, "endpoint", "127.0.0.1:2379", "server to fill")
+	server.add(cmd.Flags(), "", "the server")
 	s.addSpace(cmd.Flags(), 100_000)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := s.opts.Space.check(); err != nil {

@@ -98,6 +98,29 @@ func TestEachWorkloadAsksForWhatItsNameSays(t *testing.T) {
 	}
 }
 
+// Calls are made in the name of a user, who logs in once; the workload that does nothing
+// else logs in with every call.
+func TestCallsAreMadeInAUsersName(t *testing.T) {
+	f := newFake()
+	f.logins = &logins{}
+	s := f.serve(t)
+	common := append([]string{"--json", "--endpoint", s.Endpoint, "--user", "ann", "--password", "secret"}, brief...)
+	r := rowsOf(t, mustRun(t, append([]string{"put"}, common...)...))[0].Servers[0]
+	if n := f.logins.named.Load(); r.Calls == 0 || len(r.Errors) > 0 || n < r.Calls || f.logins.made.Load() == 0 {
+		t.Errorf("%d calls, %d with a token, %v", r.Calls, n, r.Errors)
+	}
+	before := f.logins.made.Load()
+	out := mustRun(t, append([]string{"authenticate"}, common...)...)
+	if r := rowsOf(t, out)[0].Servers[0]; r.Calls == 0 || len(r.Errors) > 0 || f.logins.made.Load()-before < r.Calls || strings.Contains(out, "secret") {
+		t.Errorf("%d calls, %d logins, %v, %s", r.Calls, f.logins.made.Load()-before, r.Errors, out)
+	}
+	for _, args := range [][]string{{"authenticate"}, {"put", "--user", "ann", "--password", "wrong"}} {
+		if _, err := run(t, append(append(args, "--endpoint", s.Endpoint), brief...)...); err == nil {
+			t.Errorf("%v: no error", args)
+		}
+	}
+}
+
 func TestOfTwoServersTheRatiosAreTheFirstOverTheSecond(t *testing.T) {
 	a, b := newFake().serve(t), newFake().serve(t)
 	args := append([]string{"get", "--endpoint", a.Endpoint, "--against", b.Endpoint, "--name", "A", "--pid", fmt.Sprint(os.Getpid()), "--against-pid", fmt.Sprint(os.Getpid())}, brief[:len(brief)-2]...)

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -41,6 +43,29 @@ type fake struct {
 	made     chan struct{} // a put was made, if somebody listens
 
 	hearing hearing
+	logins  *logins // nil: nobody has to say who he is
+}
+
+// logins are counted, and calls that carry their token.
+type logins struct {
+	pb.UnimplementedAuthServer
+	made, named atomic.Int64
+}
+
+func (l *logins) count(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if shown := metadata.ValueFromIncomingContext(ctx, "token"); len(shown) == 1 && shown[0] == "token.1" {
+		l.named.Add(1)
+	}
+	return next(ctx, req)
+}
+
+// Authenticate gives everybody with the right password one token.
+func (l *logins) Authenticate(_ context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
+	if r.Name != "ann" || r.Password != "secret" {
+		return nil, status.Error(codes.InvalidArgument, "authentication failed")
+	}
+	l.made.Add(1)
+	return &pb.AuthenticateResponse{Token: "token.1"}, nil
 }
 
 func newFake() *fake {
@@ -61,6 +86,10 @@ func (f *fake) serve(t *testing.T) Server {
 
 func (f *fake) on(l net.Listener) *grpc.Server {
 	s := grpc.NewServer()
+	if f.logins != nil {
+		s = grpc.NewServer(grpc.UnaryInterceptor(f.logins.count))
+		pb.RegisterAuthServer(s, f.logins)
+	}
 	pb.RegisterKVServer(s, f)
 	pb.RegisterMaintenanceServer(s, f)
 	pb.RegisterWatchServer(s, f)

@@ -29,6 +29,8 @@ func (t *targets) add(f *pflag.FlagSet) {
 	f.IntVar(&t.ours.PID, "pid", 0, "its process on this machine, for CPU and memory")
 	f.StringVar(&t.other.Endpoint, "against", "", "second server, measured in turns with the first; ratios are printed")
 	f.IntVar(&t.other.PID, "against-pid", 0, "process of the second server")
+	t.ours.add(f, "", "the server")
+	t.other.add(f, "against-", "the second server")
 	t.addPrograms(f)
 }
 

@@ -26,6 +26,7 @@ type Server struct {
 	// Others are the other members of its cluster: connections are spread over all,
 	// CPU and memory are those of all together.
 	Others []Server `json:"others,omitempty"`
+	login
 }
 
 // members are all, the server itself first.
@@ -74,6 +75,7 @@ func (s Server) version(ctx context.Context) string {
 // connections to one server, and the bytes that came in by them, framing included.
 type connections struct {
 	all      []*grpc.ClientConn
+	token    token
 	received atomic.Int64
 }
 
@@ -95,7 +97,7 @@ func dial(ctx context.Context, s Server, n int) (*connections, error) {
 			// A server that is starting is tried again at once, and not a second later.
 			grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
 				Backoff: backoff.Config{BaseDelay: poll, Multiplier: 1, MaxDelay: poll}}),
-			grpc.WithContextDialer(c.dial))
+			grpc.WithPerRPCCredentials(&c.token), grpc.WithContextDialer(c.dial))
 		if err != nil {
 			c.close()
 			return nil, err
@@ -113,6 +115,10 @@ func dial(ctx context.Context, s Server, n int) (*connections, error) {
 			}
 			return nil, fmt.Errorf("%s: cannot be reached", s.Endpoint)
 		}
+	}
+	if err := c.logIn(ctx, s); err != nil {
+		c.close()
+		return nil, err
 	}
 	return c, nil
 }

@@ -35,6 +35,7 @@ var workloads = []workload{
 	{name: "range-stream", short: "read the whole key space by RangeStream (etcd 3.7; see --against-unary)", filled: true, call: streamed},
 	{name: "count", short: "count the whole key space", filled: true, call: count},
 	{name: "compare-and-put", short: "get a random key, then put it if its revision is still that", filled: true, writes: true, call: compareAndPut},
+	{name: "authenticate", short: "log in with the password of --user, again and again", prepare: authClients, call: authenticate},
 	{name: "lease-grant", short: "grant leases", prepare: leaseClients, call: leaseGrant},
 	{name: "keep-alive", short: "renew --leases leases in turn, each client over a stream of its own", leased: true, prepare: openRenewals, call: keepAlive},
 }
@@ -68,6 +69,8 @@ type client struct {
 	// number of the client among all, from 0.
 	number int
 	leases leasing
+	auth   pb.AuthClient
+	login  login
 }
 
 // next draws what the next call is about, so that this is not part of its latency.
