@@ -14,6 +14,14 @@ import (
 
 // The name in a certificate is its holder's user, on both doors, if he sends no token.
 func TestAuthByCertificate(t *testing.T) {
+	t.Run("our server", byCertificate)
+	t.Run("grpc-go's", func(t *testing.T) {
+		t.Setenv(otherServer, "grpc-go")
+		byCertificate(t)
+	})
+}
+
+func byCertificate(t *testing.T) {
 	ca := certs.NewAuthority(t)
 	cert, key := ca.Issue(t, "member", "127.0.0.1")
 	port := freePort(t)

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
@@ -108,7 +107,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	}
 	c.room.L = &c.mu
 	if state, ok := tlsState(nc); ok {
-		c.peer.AuthInfo = credentials.TLSInfo{State: state, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
+		c.peer.AuthInfo = tlsInfo(state)
 	}
 	c.ctx, c.cancel = context.WithCancel(peer.NewContext(context.Background(), c.peer))
 	c.in.init(c)
