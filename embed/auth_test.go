@@ -260,7 +260,7 @@ func TestAuthOnThreeMembers(t *testing.T) {
 func TestAuthKeepsSecrets(t *testing.T) {
 	var log lockedBuffer
 	dir := t.TempDir()
-	cfg, client := configFor(t, dir, "--bcrypt-cost=4", "--log-level=debug")
+	cfg, client := configFor(t, dir, "--bcrypt-cost=4", "--log-level=debug", "--enable-pprof")
 	s, err := Start(cfg, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
@@ -278,9 +278,22 @@ func TestAuthKeepsSecrets(t *testing.T) {
 		t.Errorf("refused with %v", refused)
 	}
 	token := must(c.Authenticate(ctx, "ann", "planted-other-secret")).Token
-	for _, name := range []string{"/metrics", "/version", "/health"} {
-		if page := fetched(t, "http://"+client+name); strings.Contains(page, "planted") {
+	for _, name := range []string{
+		"/metrics", "/version", "/health", "/livez?verbose", "/readyz?verbose", "/debug/vars",
+		"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/allocs?debug=1", "/debug/pprof/heap?debug=1",
+	} {
+		page := fetched(t, "http://"+client+name)
+		if strings.Contains(page, "planted") || strings.Contains(page, strings.Split(token, ".")[0]) {
 			t.Errorf("%s tells %s", name, page)
+		}
+	}
+	body := strings.NewReader(`{"name":"ann","password":"planted-third-secret"}`)
+	if r, err := http.Post("http://"+client+"/v3/auth/authenticate", "application/json", body); err != nil {
+		t.Error(err)
+	} else {
+		text, _ := io.ReadAll(r.Body)
+		if r.Body.Close(); r.StatusCode == http.StatusOK || bytes.Contains(text, []byte("planted")) {
+			t.Errorf("the gateway says %d, %s", r.StatusCode, text)
 		}
 	}
 	if err := s.Close(); err != nil {
