@@ -57,6 +57,10 @@ func (m *Member) Removal() (compacted, removed id.Revision) {
 	return state.Compacted, state.Freed
 }
 
+// HurryRemoval has this member remove what is compacted as fast as it can, until enough
+// is called.
+func (m *Member) HurryRemoval() (enough func()) { return m.opts.State.HurryRemoval() }
+
 // MoveLeader begins to hand leadership to another voter; to itself it is done
 // already. Errors: raft.ErrNotLeader, raft.ErrBadTransferee, raft.ErrTransferring.
 func (m *Member) MoveLeader(to id.Member) error {

@@ -66,6 +66,7 @@ type Machine struct {
 	// restUntil is when the next slice of removal may begin; slices counts them.
 	restUntil env.Instant
 	slices    uint
+	hurry     atomic.Int32 // how many wait for the end of removal
 
 	markKey, markRow []byte
 	// owed and shown serve the defects MarkOutsideBatch and CompactLate.
@@ -379,6 +380,8 @@ const (
 	// make writers wait.
 	removalRest       = 16 * time.Millisecond
 	removalRestBehind = 50 * time.Millisecond
+	// removalRestHurried is the pause while somebody waits for the end.
+	removalRestHurried = time.Millisecond
 	// backlogLook is how many slices pass between two looks at the store.
 	backlogLook = 10
 )
@@ -424,7 +427,17 @@ func (m *Machine) rest() time.Duration {
 	if m.slices++; m.slices%backlogLook == 0 && m.db.Metrics().StallBytes > 0 {
 		return removalRestBehind
 	}
+	if m.hurry.Load() > 0 {
+		return removalRestHurried
+	}
 	return removalRest
+}
+
+// HurryRemoval has removal go on faster than is good for writers, until enough is
+// called: somebody waits for its end. Any goroutine may call it.
+func (m *Machine) HurryRemoval() (enough func()) {
+	m.hurry.Add(1)
+	return func() { m.hurry.Add(-1) }
 }
 
 // free does one slice of removal.
@@ -444,6 +457,7 @@ func (m *Machine) free() (worked bool, err error) {
 	if !m.store.Freeing() {
 		return false, nil
 	}
+	m.store.HurryRemoval(m.hurry.Load() > 0)
 	if err := m.store.Remove(m.batch); err != nil {
 		return true, err
 	}

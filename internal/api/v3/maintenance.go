@@ -86,7 +86,10 @@ func (m *maintenance) hash(ctx context.Context, rev id.Revision) (mvcc.KVHash, e
 // what is stored has fallen by then as after etcd's, and gives back what that has left on
 // the disk. Nobody waits for it meanwhile.
 func (m *maintenance) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
-	if err := removed(ctx, m.member); err != nil {
+	enough := m.member.HurryRemoval()
+	err := removed(ctx, m.member)
+	enough()
+	if err != nil {
 		return nil, toWire(err)
 	}
 	if err := m.member.Reclaim(ctx); err != nil {

@@ -19,6 +19,8 @@ type removal struct {
 	sub  uint32
 	// bytes is State.Removed.
 	bytes int64
+	// hurried: see HurryRemoval.
+	hurried bool
 }
 
 // A removal is cut into about removalSlices slices, so that a large one takes about
@@ -33,8 +35,15 @@ const (
 	removalBytes  = 256 << 10
 )
 
+// HurryRemoval says whether somebody waits for the end of removals: slices are as large
+// as they may be then. It is the applier's to call.
+func (s *Store) HurryRemoval(hurried bool) { s.removal.hurried = hurried }
+
 // rows is how many changes a slice of this removal looks at.
 func (p *removal) rows() int {
+	if p.hurried {
+		return mostRows
+	}
 	return int(min(max(int64(p.target-max(p.done, 0))/removalSlices, leastRows), mostRows))
 }
 
