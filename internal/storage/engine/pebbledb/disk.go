@@ -35,8 +35,10 @@ type disk struct {
 	told  func(error)         // Options.Failed
 	pause func(time.Duration) // Options.Pause
 
-	// hurried: the store is behind with its own work, or somebody waits for it.
+	// hurried: the store is behind with its own work, or somebody waits for it. awaited
+	// counts those who wait for a rewrite of the whole store.
 	hurried atomic.Bool
+	awaited atomic.Int32
 
 	mu     sync.Mutex
 	cause  error
@@ -270,7 +272,7 @@ type pace int
 func (p *pace) moved(d *disk, bytes int) {
 	if *p += pace(bytes); *p >= tableBurst {
 		*p = 0
-		if d.pause != nil && !d.hurried.Load() {
+		if d.pause != nil && !d.hurried.Load() && d.awaited.Load() == 0 {
 			d.pause(tableRest)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 // writers go on beside it. Any goroutine may call it, before Close. Errors: the context's,
 // *engine.CorruptionError, the file system's.
 func (db *DB) Reclaim(ctx context.Context) error {
+	db.disk.awaited.Add(1)
+	defer db.disk.awaited.Add(-1)
 	low, high := keys.AppendGroupStart(nil, 0), keys.AppendGroupEnd(nil, id.Group(math.MaxUint32))
 	return db.named(db.p.Compact(ctx, low, high, false))
 }
