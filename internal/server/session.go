@@ -30,7 +30,8 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 	if invalid == nil && size > m.opts.MaxRequestBytes {
 		invalid = host.ErrTooLarge
 	}
-	full := m.full(body.Cost())
+	view, cost := m.opts.State.View(), body.Cost()
+	full := m.full(view, cost)
 	if invalid != nil {
 		if full {
 			invalid = command.ErrNoSpace
@@ -39,7 +40,6 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 		return
 	}
 	header := command.Header{Wall: m.opts.Clock.Wall().UnixNano()}
-	view := m.opts.State.View()
 	refused := view.Stopped(body)
 	if view.Auth().Enabled() {
 		header.User, header.AuthRevision = s.who.User, view.Auth().Revision()
@@ -51,7 +51,7 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 		m.end(call, host.ErrTooLarge)
 	case full || refused != nil:
 		s.proposeLater(call, cmd)
-	case m.slow(s, call, cmd, body.Cost()):
+	case m.slow(s, call, cmd, cost):
 	default:
 		m.opts.Group.Propose(call, cmd)
 	}
@@ -69,7 +69,7 @@ func (s Session) proposeLater(call host.Call, cmd []byte) {
 	s.certainly(call, func(view *state.View) error {
 		return cmp.Or(view.Stopped(again.Body), view.Permit(s.who, again.Body))
 	}, func(view *state.View) {
-		if s.m.full(again.Body.Cost()) {
+		if s.m.full(view, again.Body.Cost()) {
 			s.m.reportFull(call)
 			return
 		}

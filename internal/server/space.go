@@ -8,6 +8,7 @@ import (
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state"
 	"github.com/kvorum/kvorum/internal/state/command"
 )
 
@@ -67,7 +68,7 @@ type space struct {
 }
 
 // full says whether there is no room for so many bytes.
-func (m *Member) full(cost int64) bool {
+func (m *Member) full(view *state.View, cost int64) bool {
 	if cost == 0 {
 		return false
 	}
@@ -75,7 +76,7 @@ func (m *Member) full(cost int64) bool {
 		return true
 	}
 	quota := m.opts.Quota
-	return quota > 0 && m.opts.State.View().State().Bytes()+cost >= quota
+	return quota > 0 && view.State().Bytes()+cost >= quota
 }
 
 // KeepSpace looks how much space is left, and raises this member's alarm if that is too

@@ -457,8 +457,7 @@ func (m *Machine) free() (worked bool, err error) {
 	if !m.store.Freeing() {
 		return false, nil
 	}
-	m.store.HurryRemoval(m.hurry.Load() > 0)
-	if err := m.store.Remove(m.batch); err != nil {
+	if err := m.store.Remove(m.batch, m.hurry.Load() > 0); err != nil {
 		return true, err
 	}
 	if err := m.db.Commit(m.batch); err != nil {

@@ -19,8 +19,6 @@ type removal struct {
 	sub  uint32
 	// bytes is State.Removed.
 	bytes int64
-	// hurried: see HurryRemoval.
-	hurried bool
 }
 
 // A removal is cut into about removalSlices slices, so that a large one takes about
@@ -35,13 +33,9 @@ const (
 	removalBytes  = 256 << 10
 )
 
-// HurryRemoval says whether somebody waits for the end of removals: slices are as large
-// as they may be then. It is the applier's to call.
-func (s *Store) HurryRemoval(hurried bool) { s.removal.hurried = hurried }
-
 // rows is how many changes a slice of this removal looks at.
-func (p *removal) rows() int {
-	if p.hurried {
+func (p *removal) rows(hurried bool) int {
+	if hurried {
 		return mostRows
 	}
 	return int(min(max(int64(p.target-max(p.done, 0))/removalSlices, leastRows), mostRows))
@@ -55,7 +49,8 @@ func (s *Store) Removing() id.Revision { return s.removal.target }
 
 // Remove puts the next slice of deletions into a batch, with the row that says
 // how far they have come; the batch is to be committed at once. What it deletes
-// lies below the compact revision, which must have been published before.
+// lies below the compact revision, which must have been published before. A hurried
+// slice, for somebody who waits for the end, is as large as one may be.
 //
 // With prev the last completed compaction and C the one under way (rule 22): for
 // each change in (prev, C] the version that it superseded goes; for each deletion
@@ -63,7 +58,7 @@ func (s *Store) Removing() id.Revision { return s.removal.target }
 // and what follows from it go in one batch, so the walk can be taken up after a
 // crash wherever its row says. Fences that are read from their rows still need the
 // changes after them: a removal begins when they have them.
-func (s *Store) Remove(batch engine.Batch) error {
+func (s *Store) Remove(batch engine.Batch, hurried bool) error {
 	p := s.removal
 	if p.target == p.done {
 		if s.counts.catchingUp() && !defect.On(defect.RemovalPassesFences) {
@@ -84,7 +79,7 @@ func (s *Store) Remove(batch engine.Batch) error {
 	}
 	defer it.Close()
 	more := it.SeekGE(low)
-	for rows := 0; more && rows < p.rows() && batch.Bytes() < removalBytes; rows++ {
+	for rows, most := 0, p.rows(hurried); more && rows < most && batch.Bytes() < removalBytes; rows++ {
 		if err := s.removeChange(batch, it, &p); err != nil {
 			return err
 		}

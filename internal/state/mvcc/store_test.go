@@ -134,7 +134,7 @@ func (k *store) remove() bool {
 	if !k.s.Freeing() {
 		return false
 	}
-	if err := k.s.Remove(k.batch); err != nil {
+	if err := k.s.Remove(k.batch, false); err != nil {
 		k.t.Fatal(err)
 	}
 	if err := k.db.Commit(k.batch); err != nil {

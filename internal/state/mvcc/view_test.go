@@ -277,7 +277,7 @@ func TestDamagedRowsAreNamedAndNeverServed(t *testing.T) {
 	k.damage(key, good)
 	k.damage(keys.AppendHistory(nil, group, 2, 0), []byte{9, 'a'})
 	k.must(compact(3))
-	if err := k.s.Remove(k.batch); !errors.As(err, &named) || !strings.Contains(err.Error(), "2.0") {
+	if err := k.s.Remove(k.batch, false); !errors.As(err, &named) || !strings.Contains(err.Error(), "2.0") {
 		t.Fatalf("removal over a damaged change: %v", err)
 	}
 	for _, name := range []string{"mvcc", "removal"} {
@@ -332,7 +332,7 @@ func TestErrorsOfTheEngineReachTheCaller(t *testing.T) {
 			k.use(&f)
 		}
 		k.must(compact(3))
-		if err := k.s.Remove(k.batch); !errors.Is(err, errDisk) {
+		if err := k.s.Remove(k.batch, false); !errors.Is(err, errDisk) {
 			t.Errorf("%+v: removal: %v", f, err)
 		}
 		if err := k.s.Hash(sha256.New()); !errors.Is(err, errDisk) {
