@@ -191,7 +191,7 @@ func inRange(k, key, end string) bool {
 func (w *world) remove() {
 	w.t.Helper()
 	for w.store.Freeing() {
-		if err := w.store.Remove(w.batch); err != nil {
+		if err := w.store.Remove(w.batch, false); err != nil {
 			w.t.Fatal(err)
 		}
 		if err := w.db.Commit(w.batch); err != nil {
