@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -17,7 +18,7 @@ func alarmCommand(s *session) *cobra.Command {
 			Short: "End all alarms, and list them.",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 {
-					return badArgs("alarm disarm command accepts no arguments")
+					return exit.BadArgs("alarm disarm command accepts no arguments")
 				}
 				return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
 					r, err := c.AlarmDisarm(ctx, &clientv3.AlarmMember{}) // the client takes nobody's for all of them
@@ -33,7 +34,7 @@ func alarmCommand(s *session) *cobra.Command {
 			Short: "List the alarms in force.",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 {
-					return badArgs("alarm list command accepts no arguments")
+					return exit.BadArgs("alarm list command accepts no arguments")
 				}
 				return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
 					r, err := c.AlarmList(ctx)

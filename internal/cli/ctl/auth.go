@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -28,7 +29,7 @@ func authCommand(s *session) *cobra.Command {
 			Short: "See whether permissions are checked.",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) != 0 {
-					return badArgs("auth status command does not accept any arguments")
+					return exit.BadArgs("auth status command does not accept any arguments")
 				}
 				return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
 					r, err := c.AuthStatus(ctx)
@@ -49,7 +50,7 @@ func (s *session) switchCommand(name, short, done string, do func(context.Contex
 		Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 0 {
-				return badArgs("auth %s command does not accept any arguments", name)
+				return exit.BadArgs("auth %s command does not accept any arguments", name)
 			}
 			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, _ *print.Printer) error {
 				if err := do(ctx, c); err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/exit"
 )
 
 func checkCommand(s *session) *cobra.Command {
@@ -44,7 +46,7 @@ func loadNamed(name string) (load, error) {
 			return l, nil
 		}
 	}
-	return load{}, badFeature("unknown load option %v", name)
+	return load{}, exit.BadFeature("unknown load option %v", name)
 }
 
 // checking is what both checks are told.
@@ -249,7 +251,7 @@ func (s *session) check(cmd *cobra.Command, k *checking, clients int, do func([]
 	}
 	if !passed {
 		fmt.Fprintln(s.Stdout, "FAIL")
-		return errReported
+		return exit.Reported
 	}
 	_, err = fmt.Fprintln(s.Stdout, "PASS")
 	return err
@@ -264,7 +266,7 @@ func (s *session) unused(cmd *cobra.Command, c *clientv3.Client, prefix string) 
 		return err
 	}
 	if len(r.Kvs) > 0 {
-		return badInput("prefix %q has keys. Delete with etcdctl del --prefix %s first", prefix, prefix)
+		return exit.BadInput("prefix %q has keys. Delete with etcdctl del --prefix %s first", prefix, prefix)
 	}
 	return nil
 }

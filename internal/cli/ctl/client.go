@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -62,7 +63,7 @@ func (s *session) dial(cmd *cobra.Command) (*clientv3.Client, error) {
 func dialConfig(cfg clientv3.Config) (*clientv3.Client, error) {
 	c, err := clientv3.New(cfg)
 	if err != nil {
-		return nil, &failure{exitBadConnection, err}
+		return nil, exit.With(exit.CodeBadConnection, err)
 	}
 	return c, nil
 }
@@ -87,12 +88,12 @@ func (s *session) clientConfig(cmd *cobra.Command) (clientv3.Config, error) {
 	}
 	for _, name := range []string{"cert", "key", "cacert"} {
 		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
-			return cfg, badArgs("empty string is passed to --%s option", name)
+			return cfg, exit.BadArgs("empty string is passed to --%s option", name)
 		}
 	}
 	var err error
 	if cfg.TLS, err = g.tls(); err != nil {
-		return cfg, &failure{exitBadArgs, err}
+		return cfg, exit.With(exit.CodeBadArgs, err)
 	}
 	if err := s.login(&cfg); err != nil {
 		return cfg, err
@@ -157,7 +158,7 @@ func (s *session) login(cfg *clientv3.Config) error {
 	g := &s.flags
 	if g.token != "" {
 		if g.user != "" || g.password != "" {
-			return badArgs("--auth-jwt-token cannot be given together with --user or --password")
+			return exit.BadArgs("--auth-jwt-token cannot be given together with --user or --password")
 		}
 		cfg.Token = g.token
 		return nil
@@ -175,7 +176,7 @@ func (s *session) login(cfg *clientv3.Config) error {
 	}
 	var err error
 	if cfg.Password, err = readPassword(s.Stdin, s.Stderr, "Password: "); err != nil {
-		return &failure{exitBadArgs, err}
+		return exit.With(exit.CodeBadArgs, err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -18,7 +19,7 @@ func compactionCommand(s *session) *cobra.Command {
 		Short: "Forget what keys were before a revision.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("compaction command needs 1 argument")
+				return exit.BadArgs("compaction command needs 1 argument")
 			}
 			rev, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil {

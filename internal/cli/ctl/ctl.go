@@ -6,23 +6,12 @@ package ctl
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
-)
-
-// Exit codes that scripts test for.
-const (
-	exitError         = 1
-	exitBadConnection = 2
-	exitBadInput      = 3
-	exitBadFeature    = 4
-	exitInterrupted   = 5
-	exitBadArgs       = 128
 )
 
 // Process is what the program is handed by its main.
@@ -52,10 +41,7 @@ func Main(ctx context.Context, p Process, args []string) int {
 		return 0
 	}
 	s.explain(err)
-	if !errors.Is(err, errReported) {
-		fmt.Fprintln(p.Stderr, "Error:", err)
-	}
-	return exitCode(err)
+	return exit.Tell(p.Stderr, err)
 }
 
 // session is one run of the program: its process and its global flags.
@@ -107,40 +93,3 @@ Flags:
 
 "etcdctl options" lists the global flags.
 `
-
-// errReported ends a command whose trouble is on standard error already.
-var errReported = errors.New("reported")
-
-// failure is an error with the exit code that it asks for.
-type failure struct {
-	code int
-	err  error
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-
-func (f *failure) Unwrap() error { return f.err }
-
-func badArgs(format string, args ...any) error {
-	return &failure{exitBadArgs, fmt.Errorf(format, args...)}
-}
-
-func badInput(format string, args ...any) error {
-	return &failure{exitBadInput, fmt.Errorf(format, args...)}
-}
-
-func badFeature(format string, args ...any) error {
-	return &failure{exitBadFeature, fmt.Errorf(format, args...)}
-}
-
-// exitCode is the code for an error: its own, or the general one.
-func exitCode(err error) int {
-	var f *failure
-	switch {
-	case errors.As(err, &f):
-		return f.code
-	case errors.Is(err, print.ErrFormat):
-		return exitBadFeature
-	}
-	return exitError
-}

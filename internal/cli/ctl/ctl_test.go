@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/exit"
 )
 
 // ran is what one run of the program did.
@@ -226,7 +228,7 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 	_, err := lookupEndpoints(context.Background(), dns, &globals{srvDomain: "example.com", insecureDiscovery: true})
-	if exitCode(err) != exitError || err.Error() != "dns lookup errors: no such host and no such host" {
+	if exit.Code(err) != exit.CodeError || err.Error() != "dns lookup errors: no such host and no such host" {
 		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -33,7 +34,7 @@ func (s *session) defrag(cmd *cobra.Command, all bool) error {
 			took := time.Since(began)
 			cancel()
 			if err != nil {
-				trouble = errReported
+				trouble = exit.Reported
 				fmt.Fprintf(s.Stderr, "Failed to defragment etcd member[%s]. took %s. (%v)\n", endpoint, took, err)
 				continue
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -56,13 +57,13 @@ func (f *delFlags) register(fs *pflag.FlagSet) {
 func (f *delFlags) request(args []string) (string, []clientv3.OpOption, error) {
 	switch {
 	case len(args) == 0 || len(args) > 2:
-		return "", nil, badArgs("del command needs one argument as key and an optional argument as range_end")
+		return "", nil, exit.BadArgs("del command needs one argument as key and an optional argument as range_end")
 	case f.prefix && f.fromKey:
-		return "", nil, badArgs("`--prefix` and `--from-key` cannot be set at the same time, choose one")
+		return "", nil, exit.BadArgs("`--prefix` and `--from-key` cannot be set at the same time, choose one")
 	case len(args) == 2 && (f.prefix || f.fromKey):
-		return "", nil, badArgs("too many arguments, only accept one argument when `--prefix` or `--from-key` is set")
+		return "", nil, exit.BadArgs("too many arguments, only accept one argument when `--prefix` or `--from-key` is set")
 	case f.isRange && len(args) < 2:
-		return "", nil, badArgs("del command needs a key and a range_end when `--range` is set")
+		return "", nil, exit.BadArgs("del command needs a key and a range_end when `--range` is set")
 	}
 	key, opts := spanOf(args, f.prefix, f.fromKey)
 	if f.prevKV {

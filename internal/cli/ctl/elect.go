@@ -7,6 +7,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -23,11 +24,11 @@ With --listen, print the present leader's key and proposal, and those of every l
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) != 1 && len(args) != 2:
-				return badArgs("elect takes one election name argument and an optional proposal argument")
+				return exit.BadArgs("elect takes one election name argument and an optional proposal argument")
 			case len(args) == 1 && !listen:
-				return badArgs("no proposal argument but -l not set")
+				return exit.BadArgs("no proposal argument but -l not set")
 			case len(args) == 2 && listen:
-				return badArgs("proposal given but -l is set")
+				return exit.BadArgs("proposal given but -l is set")
 			}
 			return s.connect(cmd, func(c *clientv3.Client, p *print.Printer) error {
 				if err := inStreams(p); err != nil {

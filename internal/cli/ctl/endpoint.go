@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -116,7 +117,7 @@ func (s *session) endpointStatus(cmd *cobra.Command, all bool) error {
 		var trouble error
 		for i, endpoint := range endpoints {
 			if failures[i] != nil {
-				trouble = errReported
+				trouble = exit.Reported
 				fmt.Fprintf(s.Stderr, "Failed to get the status of endpoint %s (%v)\n", endpoint, failures[i])
 				continue
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/telemetry"
 )
 
@@ -91,10 +92,10 @@ func (s *session) fillFromEnvironment(fs *pflag.FlagSet) error {
 		case value == "": // as if there were none
 		case given[name]:
 			log.Log(context.Background(), telemetry.LevelFatal, shadowed, "environment-variable", name)
-			return errReported
+			return exit.Reported
 		default:
 			if err := fs.Set(f.Name, value); err != nil {
-				return badArgs("invalid value %q for %s: %v", value, name, err)
+				return exit.BadArgs("invalid value %q for %s: %v", value, name, err)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -113,11 +114,11 @@ func (f *getFlags) request(args []string) (string, []clientv3.OpOption, error) {
 	}
 	order, ok := sortOrders[strings.ToUpper(f.order)]
 	if !ok {
-		return "", nil, badFeature("bad sort order %s", f.order)
+		return "", nil, exit.BadFeature("bad sort order %s", f.order)
 	}
 	target, ok := sortTargets[strings.ToUpper(f.sortBy)]
 	if !ok {
-		return "", nil, badFeature("bad sort target %s", f.sortBy)
+		return "", nil, exit.BadFeature("bad sort target %s", f.sortBy)
 	}
 	opts := []clientv3.OpOption{clientv3.WithLimit(f.limit), clientv3.WithRev(f.rev), clientv3.WithSort(target, order),
 		clientv3.WithMinCreateRev(f.minCreateRev), clientv3.WithMaxCreateRev(f.maxCreateRev),
@@ -142,17 +143,17 @@ func (f *getFlags) request(args []string) (string, []clientv3.OpOption, error) {
 func (f *getFlags) check(args []string) error {
 	switch {
 	case len(args) == 0:
-		return badArgs("get command needs one argument as key and an optional argument as range_end")
+		return exit.BadArgs("get command needs one argument as key and an optional argument as range_end")
 	case f.prefix && f.fromKey:
-		return badArgs("`--prefix` and `--from-key` cannot be set at the same time, choose one")
+		return exit.BadArgs("`--prefix` and `--from-key` cannot be set at the same time, choose one")
 	case f.keysOnly && f.countOnly:
-		return badArgs("`--keys-only` and `--count-only` cannot be set at the same time, choose one")
+		return exit.BadArgs("`--keys-only` and `--count-only` cannot be set at the same time, choose one")
 	case len(args) > 1 && (f.prefix || f.fromKey):
-		return badArgs("too many arguments, only accept one argument when `--prefix` or `--from-key` is set")
+		return exit.BadArgs("too many arguments, only accept one argument when `--prefix` or `--from-key` is set")
 	case f.maxCreateRev > 0 && f.minCreateRev > f.maxCreateRev:
-		return badArgs("getMinCreateRev(=%d) > getMaxCreateRev(=%d)", f.minCreateRev, f.maxCreateRev)
+		return exit.BadArgs("getMinCreateRev(=%d) > getMaxCreateRev(=%d)", f.minCreateRev, f.maxCreateRev)
 	case f.maxModRev > 0 && f.minModRev > f.maxModRev:
-		return badArgs("getMinModRev(=%d) > getMaxModRev(=%d)", f.minModRev, f.maxModRev)
+		return exit.BadArgs("getMinModRev(=%d) > getMaxModRev(=%d)", f.minModRev, f.maxModRev)
 	}
 	return nil
 }
@@ -160,10 +161,10 @@ func (f *getFlags) check(args []string) error {
 // checkFormat refuses flags that only one format can show.
 func (f *getFlags) checkFormat(format print.Format) error {
 	if f.countOnly && format != print.Fields {
-		return badArgs("--count-only is only for `--write-out=fields`")
+		return exit.BadArgs("--count-only is only for `--write-out=fields`")
 	}
 	if f.valueOnly && format != print.Simple {
-		return badArgs("print-value-only is only for `--write-out=simple`")
+		return exit.BadArgs("print-value-only is only for `--write-out=simple`")
 	}
 	return nil
 }
@@ -195,5 +196,5 @@ func consistency(word string) (serializable bool, err error) {
 	case "s":
 		return true, nil
 	}
-	return false, badFeature("unknown consistency flag %q", word)
+	return false, exit.BadFeature("unknown consistency flag %q", word)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -23,11 +24,11 @@ func leaseGrantCommand(s *session) *cobra.Command {
 		Short: "Make a lease that ends after so many seconds unless it is renewed.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("lease grant command needs TTL argument")
+				return exit.BadArgs("lease grant command needs TTL argument")
 			}
 			ttl, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil {
-				return badArgs("bad TTL (%v)", err)
+				return exit.BadArgs("bad TTL (%v)", err)
 			}
 			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
 				r, err := c.Grant(ctx, ttl)
@@ -43,11 +44,11 @@ func leaseGrantCommand(s *session) *cobra.Command {
 // leaseArgument reads the only argument of a command, a lease.
 func leaseArgument(args []string, missing string) (clientv3.LeaseID, error) {
 	if len(args) != 1 {
-		return 0, badArgs("%s", missing)
+		return 0, exit.BadArgs("%s", missing)
 	}
 	lease, err := strconv.ParseInt(args[0], 16, 64)
 	if err != nil {
-		return 0, badArgs("bad lease ID arg (%v), expecting ID in Hex", err)
+		return 0, exit.BadArgs("bad lease ID arg (%v), expecting ID in Hex", err)
 	}
 	return clientv3.LeaseID(lease), nil
 }
@@ -89,7 +90,7 @@ func leaseTimeToLiveCommand(s *session) *cobra.Command {
 			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
 				r, err := c.TimeToLive(ctx, lease, opts...)
 				if err != nil {
-					return &failure{exitBadConnection, err}
+					return exit.With(exit.CodeBadConnection, err)
 				}
 				return p.LeaseTimeToLive(r, keys)
 			})
@@ -107,7 +108,7 @@ func leaseListCommand(s *session) *cobra.Command {
 			return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
 				r, err := c.Leases(ctx)
 				if err != nil {
-					return &failure{exitBadConnection, err}
+					return exit.With(exit.CodeBadConnection, err)
 				}
 				return p.LeaseList(r)
 			})
@@ -129,7 +130,7 @@ func leaseKeepAliveCommand(s *session) *cobra.Command {
 				return s.ask(cmd, func(ctx context.Context, c *clientv3.Client, p *print.Printer) error {
 					r, err := c.KeepAliveOnce(ctx, lease)
 					if err != nil {
-						return &failure{exitBadConnection, err}
+						return exit.With(exit.CodeBadConnection, err)
 					}
 					return p.LeaseKeepAlive(r)
 				})
@@ -147,7 +148,7 @@ func leaseKeepAliveCommand(s *session) *cobra.Command {
 func keepAlive(ctx context.Context, c *clientv3.Client, p *print.Printer, lease clientv3.LeaseID) error {
 	renewals, err := c.KeepAlive(ctx, lease)
 	if err != nil {
-		return &failure{exitBadConnection, err}
+		return exit.With(exit.CodeBadConnection, err)
 	}
 	for r := range renewals {
 		if err := p.LeaseKeepAlive(r); err != nil {

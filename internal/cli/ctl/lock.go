@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -32,7 +33,7 @@ than one that it has seen.`,
 		Example: `  etcdctl lock backup -- sh -c 'run-backup --fence "$ETCD_LOCK_REV"'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return badArgs("lock takes one lock name argument and an optional command to execute")
+				return exit.BadArgs("lock takes one lock name argument and an optional command to execute")
 			}
 			return s.connect(cmd, func(c *clientv3.Client, p *print.Printer) error {
 				return s.lock(cmd, c, p, args[0], args[1:], ttl)

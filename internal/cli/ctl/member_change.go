@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -23,7 +24,7 @@ func memberAddCommand(s *session) *cobra.Command {
 			"A learner receives everything and has no vote, until it is promoted.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 1 {
-				return badArgs("member name not provided")
+				return exit.BadArgs("member name not provided")
 			}
 			if len(args) > 1 {
 				return tooManyNames(args)
@@ -56,12 +57,12 @@ func tooManyNames(args []string) error {
 	if strings.HasPrefix(args[1], "http") {
 		hint = fmt.Sprintf(", did you mean --peer-urls=%s", args[1])
 	}
-	return badArgs("too many arguments%s", hint)
+	return exit.BadArgs("too many arguments%s", hint)
 }
 
 func splitURLs(list string) ([]string, error) {
 	if list == "" {
-		return nil, badArgs("member peer urls not provided")
+		return nil, exit.BadArgs("member peer urls not provided")
 	}
 	return strings.Split(list, ","), nil
 }
@@ -136,11 +137,11 @@ func (s *session) aboutMember(do func(context.Context, *clientv3.Client, *print.
 
 func memberArgument(args []string) (uint64, error) {
 	if len(args) != 1 {
-		return 0, badArgs("member ID is not provided")
+		return 0, exit.BadArgs("member ID is not provided")
 	}
 	id, err := strconv.ParseUint(args[0], 16, 64)
 	if err != nil {
-		return 0, badArgs("bad member ID arg (%v), expecting ID in Hex", err)
+		return 0, exit.BadArgs("bad member ID arg (%v), expecting ID in Hex", err)
 	}
 	return id, nil
 }
@@ -151,11 +152,11 @@ func moveLeaderCommand(s *session) *cobra.Command {
 		Short: "Have the leader hand over to another member.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("move-leader command needs 1 argument")
+				return exit.BadArgs("move-leader command needs 1 argument")
 			}
 			to, err := strconv.ParseUint(args[0], 16, 64)
 			if err != nil {
-				return badArgs("%v", err)
+				return exit.BadArgs("%v", err)
 			}
 			return s.findEndpoints(cmd, false, func(cfg clientv3.Config, p *print.Printer, endpoints []string) error {
 				leader, id, err := s.leaderAmong(cmd, cfg, endpoints)
@@ -204,5 +205,5 @@ func (s *session) leaderAmong(cmd *cobra.Command, cfg clientv3.Config, endpoints
 	if err := errors.Join(failures...); err != nil {
 		return "", 0, err
 	}
-	return "", 0, badArgs("no leader endpoint given at %v", endpoints)
+	return "", 0, exit.BadArgs("no leader endpoint given at %v", endpoints)
 }

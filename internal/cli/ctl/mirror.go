@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -48,10 +49,10 @@ func makeMirrorCommand(s *session) *cobra.Command {
 		Long:  mirrorLong,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("make-mirror takes one destination argument")
+				return exit.BadArgs("make-mirror takes one destination argument")
 			}
 			if o.destPrefix != "" && o.noDestPrefix {
-				return badArgs("`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one")
+				return exit.BadArgs("`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one")
 			}
 			return s.connect(cmd, func(c *clientv3.Client, _ *print.Printer) error { return s.makeMirror(cmd, c, &o, args[0]) })
 		},

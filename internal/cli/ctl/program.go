@@ -11,6 +11,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/exit"
 )
 
 // program is another program, with our environment and more, that writes where we
@@ -25,15 +27,15 @@ func (s *session) program(words []string, environ ...string) *exec.Cmd {
 // programError gives the failure of a program its exit code; the code of one that
 // a signal ended is 128 and the signal, as shells have it.
 func programError(err error) error {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) {
 		return err
 	}
-	code := exit.ExitCode()
-	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	code := ended.ExitCode()
+	if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		code = 128 + int(status.Signal())
 	}
-	return &failure{code, err}
+	return exit.With(code, err)
 }
 
 // untilAsked returns a context that ends when somebody asks the program to end, by

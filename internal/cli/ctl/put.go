@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -52,14 +53,14 @@ func (f *putFlags) register(fs *pflag.FlagSet) {
 func (f *putFlags) request(args []string, stdin io.Reader) (key, value string, opts []clientv3.OpOption, err error) {
 	const wanted = "put command needs 1 argument and input from stdin or 2 arguments"
 	if len(args) == 0 {
-		return "", "", nil, badArgs(wanted)
+		return "", "", nil, exit.BadArgs(wanted)
 	}
 	if f.ignoreValue && len(args) > 1 {
-		return "", "", nil, badArgs("put command needs only 1 argument when 'ignore-value' is set")
+		return "", "", nil, exit.BadArgs("put command needs only 1 argument when 'ignore-value' is set")
 	}
 	lease, err := strconv.ParseInt(f.lease, 16, 64)
 	if err != nil {
-		return "", "", nil, badArgs("bad lease ID (%v), expecting ID in Hex", err)
+		return "", "", nil, exit.BadArgs("bad lease ID (%v), expecting ID in Hex", err)
 	}
 	switch {
 	case f.ignoreValue:
@@ -69,7 +70,7 @@ func (f *putFlags) request(args []string, stdin io.Reader) (key, value string, o
 	default:
 		data, err := io.ReadAll(stdin)
 		if err != nil || len(data) == 0 {
-			return "", "", nil, badArgs(wanted)
+			return "", "", nil, exit.BadArgs(wanted)
 		}
 		value = string(data)
 	}

@@ -8,6 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -82,11 +83,11 @@ func (f *permitted) keys(args []string) (key, end string, err error) {
 	key = args[0]
 	switch {
 	case f.prefix && f.fromKey:
-		return "", "", badArgs("--from-key and --prefix flags are mutually exclusive")
+		return "", "", exit.BadArgs("--from-key and --prefix flags are mutually exclusive")
 	case len(args) > 1 && f.prefix:
-		return "", "", badArgs("unexpected endkey argument with --prefix flag")
+		return "", "", exit.BadArgs("unexpected endkey argument with --prefix flag")
 	case len(args) > 1 && f.fromKey:
-		return "", "", badArgs("unexpected endkey argument with --from-key flag")
+		return "", "", exit.BadArgs("unexpected endkey argument with --from-key flag")
 	case len(args) > 1:
 		return key, args[1], nil
 	case (f.prefix || f.fromKey) && key == "":
@@ -106,11 +107,11 @@ func roleGrantCommand(s *session) *cobra.Command {
 		Short: "Allow a role something on a key or a range of keys.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 3 || len(args) > 4 {
-				return badArgs("role grant command requires role name, permission type, and key [endkey] as its argument")
+				return exit.BadArgs("role grant command requires role name, permission type, and key [endkey] as its argument")
 			}
 			kind, err := clientv3.StrToPermissionType(args[1])
 			if err != nil {
-				return badArgs("%v", err)
+				return exit.BadArgs("%v", err)
 			}
 			key, end, err := f.keys(args[2:])
 			if err != nil {
@@ -136,7 +137,7 @@ func roleRevokeCommand(s *session) *cobra.Command {
 		Short: "Take the permission on exactly this key or range from a role.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 || len(args) > 3 {
-				return badArgs("role revoke-permission command requires role name and key [endkey] as its argument")
+				return exit.BadArgs("role revoke-permission command requires role name and key [endkey] as its argument")
 			}
 			key, end, err := f.keys(args[1:])
 			if err != nil {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 	"github.com/kvorum/kvorum/internal/storage/etcddb"
 )
@@ -48,7 +49,7 @@ const savePause = time.Second
 
 func (s *session) snapshotSave(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return badArgs("snapshot save expects one argument")
+		return exit.BadArgs("snapshot save expects one argument")
 	}
 	return s.connect(cmd, func(c *clientv3.Client, _ *print.Printer) error {
 		ctx, stop := s.untilAsked(cmd.Context(), c)
@@ -60,7 +61,7 @@ func (s *session) snapshotSave(cmd *cobra.Command, args []string) error {
 		}
 		version, err := s.save(ctx, c, args[0])
 		if err != nil {
-			return &failure{exitInterrupted, plain(err)}
+			return exit.With(exit.CodeInterrupted, plain(err))
 		}
 		text := fmt.Sprintf("Snapshot saved at %s\n", args[0])
 		if version != "" {
@@ -199,7 +200,7 @@ func (f *saving) take(blob []byte) error {
 
 func (s *session) snapshotStatus(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return badArgs("snapshot status requires exactly one argument")
+		return exit.BadArgs("snapshot status requires exactly one argument")
 	}
 	p, err := s.prepare(cmd)
 	if err != nil {

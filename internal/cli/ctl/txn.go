@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -30,7 +31,7 @@ ends a part.
 		Example: `  printf 'mod("k") > "0"\n\nput k seen\n\nput k new\n\n' | etcdctl txn`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return badArgs("txn command does not accept argument")
+				return exit.BadArgs("txn command does not accept argument")
 			}
 			return s.connect(cmd, func(c *clientv3.Client, p *print.Printer) error {
 				prompts := io.Discard
@@ -81,7 +82,7 @@ func readPart[T any](from *bufio.Reader, prompts io.Writer, prompt string, parse
 	for {
 		line, err := from.ReadString('\n')
 		if err != nil {
-			return nil, &failure{exitBadInput, err}
+			return nil, exit.With(exit.CodeBadInput, err)
 		}
 		line = strings.TrimSpace(line)
 		if line == "" {

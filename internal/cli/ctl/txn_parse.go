@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/exit"
 )
 
 // blanks separate words; etcd knows these only.
@@ -64,24 +66,24 @@ func parseCompare(line string) (cmp clientv3.Cmp, err error) {
 	c, ok := splitCompare(line)
 	switch {
 	case !ok:
-		return cmp, badInput("malformed comparison: %s", line)
+		return cmp, exit.BadInput("malformed comparison: %s", line)
 	case !c.whole:
-		return cmp, badInput("malformed comparison: %s; got %s(%q) %s %q", line, c.target, c.key, c.op, c.value)
+		return cmp, exit.BadInput("malformed comparison: %s; got %s(%q) %s %q", line, c.target, c.key, c.op, c.value)
 	}
 	target, known := compareTargets[c.target]
 	if !known {
-		return cmp, badInput("malformed comparison: %s (unknown target %s)", line, c.target)
+		return cmp, exit.BadInput("malformed comparison: %s (unknown target %s)", line, c.target)
 	}
 	// The client's own Compare panics on any other operator.
 	if !compareOps[c.op] {
-		return cmp, badInput("malformed comparison: %s (unknown operator %s)", line, c.op)
+		return cmp, exit.BadInput("malformed comparison: %s (unknown operator %s)", line, c.op)
 	}
 	if target == nil {
 		return clientv3.Compare(clientv3.Value(c.key), c.op, c.value), nil
 	}
 	number, err := strconv.ParseInt(c.value, 10, 64)
 	if err != nil {
-		return cmp, badInput("invalid txn compare request: %s", line)
+		return cmp, exit.BadInput("invalid txn compare request: %s", line)
 	}
 	return clientv3.Compare(target(c.key), c.op, number), nil
 }
@@ -103,10 +105,10 @@ var compareOps = map[string]bool{"=": true, "!=": true, ">": true, "<": true}
 func parseOp(line string) (op clientv3.Op, err error) {
 	words, err := splitWords(line)
 	if err != nil {
-		return op, badInput("invalid txn request: %s", line)
+		return op, exit.BadInput("invalid txn request: %s", line)
 	}
 	if len(words) < 2 {
-		return op, badInput("invalid txn compare request: %s", line)
+		return op, exit.BadInput("invalid txn compare request: %s", line)
 	}
 	fs := pflag.NewFlagSet(words[0], pflag.ContinueOnError)
 	fs.Usage = func() {}
@@ -120,7 +122,7 @@ func parseOp(line string) (op clientv3.Op, err error) {
 		build = delOp(fs)
 	}
 	if build == nil || fs.Parse(words[1:]) != nil {
-		return op, badInput("invalid txn request: %s", line)
+		return op, exit.BadInput("invalid txn request: %s", line)
 	}
 	return build(fs.Args())
 }

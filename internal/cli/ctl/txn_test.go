@@ -15,6 +15,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/exit"
 )
 
 func TestCompares(t *testing.T) {
@@ -89,7 +91,7 @@ func TestBadCompares(t *testing.T) {
 		`lease("k") = "beef"`:            `invalid txn compare request: lease("k") = "beef"`,
 		`c("k") = "9223372036854775808"`: `invalid txn compare request: c("k") = "9223372036854775808"`,
 	} {
-		if _, err := parseCompare(line); err == nil || err.Error() != want || exitCode(err) != exitBadInput {
+		if _, err := parseCompare(line); err == nil || err.Error() != want || exit.Code(err) != exit.CodeBadInput {
 			t.Errorf("%s: %v, want %s", line, err, want)
 		}
 	}
@@ -162,24 +164,24 @@ func TestBadOps(t *testing.T) {
 		code int
 		text string
 	}{
-		`foo bar`:                   {exitBadInput, `invalid txn request: foo bar`},
-		`PUT k v`:                   {exitBadInput, `invalid txn request: PUT k v`},
-		`"" k v`:                    {exitBadInput, `invalid txn request: "" k v`},
-		`put`:                       {exitBadInput, `invalid txn compare request: put`},
-		`put "\z"`:                  {exitBadInput, `invalid txn request: put "\z"`},
-		`put k`:                     {exitBadArgs, `put command needs 1 argument and input from stdin or 2 arguments`},
-		`put --prev-kv`:             {exitBadArgs, `put command needs 1 argument and input from stdin or 2 arguments`},
-		`put k v --ignore-value`:    {exitBadArgs, `put command needs only 1 argument when 'ignore-value' is set`},
-		`put k v --lease=zz`:        {exitBadArgs, `bad lease ID (strconv.ParseInt: parsing "zz": invalid syntax), expecting ID in Hex`},
-		`get k --bad`:               {exitBadInput, `invalid txn request: get k --bad`},
-		`get k -w json`:             {exitBadInput, `invalid txn request: get k -w json`},
-		`get k --help`:              {exitBadInput, `invalid txn request: get k --help`},
-		`get k --limit=many`:        {exitBadInput, `invalid txn request: get k --limit=many`},
-		`get k --prefix --from-key`: {exitBadArgs, "`--prefix` and `--from-key` cannot be set at the same time, choose one"},
-		`get k --order=up`:          {exitBadFeature, `bad sort order up`},
-		`del a b c`:                 {exitBadArgs, `del command needs one argument as key and an optional argument as range_end`},
+		`foo bar`:                   {exit.CodeBadInput, `invalid txn request: foo bar`},
+		`PUT k v`:                   {exit.CodeBadInput, `invalid txn request: PUT k v`},
+		`"" k v`:                    {exit.CodeBadInput, `invalid txn request: "" k v`},
+		`put`:                       {exit.CodeBadInput, `invalid txn compare request: put`},
+		`put "\z"`:                  {exit.CodeBadInput, `invalid txn request: put "\z"`},
+		`put k`:                     {exit.CodeBadArgs, `put command needs 1 argument and input from stdin or 2 arguments`},
+		`put --prev-kv`:             {exit.CodeBadArgs, `put command needs 1 argument and input from stdin or 2 arguments`},
+		`put k v --ignore-value`:    {exit.CodeBadArgs, `put command needs only 1 argument when 'ignore-value' is set`},
+		`put k v --lease=zz`:        {exit.CodeBadArgs, `bad lease ID (strconv.ParseInt: parsing "zz": invalid syntax), expecting ID in Hex`},
+		`get k --bad`:               {exit.CodeBadInput, `invalid txn request: get k --bad`},
+		`get k -w json`:             {exit.CodeBadInput, `invalid txn request: get k -w json`},
+		`get k --help`:              {exit.CodeBadInput, `invalid txn request: get k --help`},
+		`get k --limit=many`:        {exit.CodeBadInput, `invalid txn request: get k --limit=many`},
+		`get k --prefix --from-key`: {exit.CodeBadArgs, "`--prefix` and `--from-key` cannot be set at the same time, choose one"},
+		`get k --order=up`:          {exit.CodeBadFeature, `bad sort order up`},
+		`del a b c`:                 {exit.CodeBadArgs, `del command needs one argument as key and an optional argument as range_end`},
 	} {
-		if _, err := parseOp(line); err == nil || err.Error() != want.text || exitCode(err) != want.code {
+		if _, err := parseOp(line); err == nil || err.Error() != want.text || exit.Code(err) != want.code {
 			t.Errorf("%s: %v, want %v", line, err, want)
 		}
 	}
@@ -188,7 +190,7 @@ func TestBadOps(t *testing.T) {
 func TestTxnPrompts(t *testing.T) {
 	var prompts bytes.Buffer
 	_, err := readTxn(bufio.NewReader(strings.NewReader("\nput k\n\n")), &prompts)
-	if exitCode(err) != exitBadArgs || prompts.String() != "compares:\nsuccess requests (get, put, del):\n" {
+	if exit.Code(err) != exit.CodeBadArgs || prompts.String() != "compares:\nsuccess requests (get, put, del):\n" {
 		t.Errorf("%v %q", err, prompts.String())
 	}
 	got, err := readTxn(bufio.NewReader(strings.NewReader(" \nput k v\n\t\nget k\ndel l\r\n\r\nleft")), &prompts)
@@ -196,7 +198,7 @@ func TestTxnPrompts(t *testing.T) {
 		t.Errorf("%+v %v", got, err)
 	}
 	for _, text := range []string{"", "\n", "\n\n", "\n\nput k v", "val(\"k\") = \"v\""} {
-		if _, err := readTxn(bufio.NewReader(strings.NewReader(text)), &prompts); !errors.Is(err, io.EOF) || exitCode(err) != exitBadInput {
+		if _, err := readTxn(bufio.NewReader(strings.NewReader(text)), &prompts); !errors.Is(err, io.EOF) || exit.Code(err) != exit.CodeBadInput {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -214,7 +216,7 @@ func FuzzTxn(f *testing.F) {
 	f.Add("ver(`\xff`) == \"\"\n\nget --limit\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		_, err := readTxn(bufio.NewReader(strings.NewReader(text)), io.Discard)
-		if code := exitCode(err); err != nil && code != exitBadInput && code != exitBadArgs && code != exitBadFeature {
+		if code := exit.Code(err); err != nil && code != exit.CodeBadInput && code != exit.CodeBadArgs && code != exit.CodeBadFeature {
 			t.Fatalf("%v exits with %d", err, code)
 		}
 		for line := range strings.SplitSeq(text, "\n") {

@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -27,7 +28,7 @@ func named(use, short, usage string, names int, run func(cmd *cobra.Command, arg
 		Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != names {
-				return badArgs("%s", usage)
+				return exit.BadArgs("%s", usage)
 			}
 			return run(cmd, args)
 		},
@@ -68,7 +69,7 @@ func (s *session) newUser(argument string, interactive bool) (name, password str
 		return name, password, err
 	}
 	if name == "" {
-		return "", "", badArgs("empty user name is not allowed")
+		return "", "", exit.BadArgs("empty user name is not allowed")
 	}
 	return name, password, nil
 }
@@ -78,20 +79,20 @@ func (s *session) newPassword(name string, interactive bool) (string, error) {
 	if !interactive {
 		line, err := readLine(s.Stdin)
 		if err != nil {
-			return "", badArgs("%v", err)
+			return "", exit.BadArgs("%v", err)
 		}
 		return line, nil
 	}
 	first, err := readPassword(s.Stdin, s.Stdout, fmt.Sprintf("Password of %s: ", name))
 	if err != nil {
-		return "", badArgs("failed to ask password: %v", err)
+		return "", exit.BadArgs("failed to ask password: %v", err)
 	}
 	second, err := readPassword(s.Stdin, s.Stdout, fmt.Sprintf("Type password of %s again for confirmation: ", name))
 	if err != nil {
-		return "", badArgs("failed to ask password: %v", err)
+		return "", exit.BadArgs("failed to ask password: %v", err)
 	}
 	if first != second {
-		return "", badArgs("given passwords are different")
+		return "", exit.BadArgs("given passwords are different")
 	}
 	return first, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -45,7 +46,7 @@ With -i, watches are read from standard input, a line each, beside each other:
 			}
 			w, err := f.request(args, cmd.ArgsLenAtDash(), variables)
 			if err != nil {
-				return badArgs("%w", err)
+				return exit.BadArgs("%w", err)
 			}
 			return s.connect(cmd, func(c *clientv3.Client, p *print.Printer) error { return s.watch(cmd.Context(), c, p, w) })
 		},
@@ -63,14 +64,14 @@ func (s *session) watch(ctx context.Context, c *clientv3.Client, p *print.Printe
 	if err := s.follow(p, w.begin(ctx, c), w.command); err != nil {
 		return err
 	}
-	return &failure{exitInterrupted, errors.New("watch is canceled by the server")}
+	return exit.With(exit.CodeInterrupted, errors.New("watch is canceled by the server"))
 }
 
 // inStreams refuses the one format that shows nothing of what comes bit by bit,
 // before the first bit has been waited for.
 func inStreams(p *print.Printer) error {
 	if p.Format() == print.Table {
-		return badFeature("table not supported as output format")
+		return exit.BadFeature("table not supported as output format")
 	}
 	return nil
 }
@@ -96,7 +97,7 @@ func (s *session) follow(p *print.Printer, responses clientv3.WatchChan, command
 				fmt.Sprintf("ETCD_WATCH_VALUE=%q", e.Kv.GetValue()))
 			if err := run.Run(); err != nil {
 				fmt.Fprintf(s.Stderr, "command %q error (%v)\n", command, err)
-				return errReported
+				return exit.Reported
 			}
 		}
 	}
@@ -144,7 +145,7 @@ func (s *session) watchVariables() (words []string, err error) {
 	}
 	switch {
 	case key == "" && end != "":
-		return nil, badArgs("ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=%q", end)
+		return nil, exit.BadArgs("ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=%q", end)
 	case key == "":
 		return nil, nil
 	case end == "":

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 )
 
@@ -36,7 +37,7 @@ func (s *session) watchLines(ctx context.Context, c *clientv3.Client, p *print.P
 			return err
 		case line := <-lines:
 			if line.err != nil {
-				return badInput("error reading watch request line: %w", line.err)
+				return exit.BadInput("error reading watch request line: %w", line.err)
 			}
 			w, err := s.watchLine(ctx, c, line.text, variables)
 			if err != nil {
@@ -79,7 +80,7 @@ func (s *session) watchLine(ctx context.Context, c *clientv3.Client, line string
 	words, err := splitWords(line)
 	switch {
 	case err != nil:
-		return nil, badInput("%w", err)
+		return nil, exit.BadInput("%w", err)
 	case len(words) == 0:
 		fmt.Fprintf(s.Stderr, "Invalid command: %s (watch and progress supported)\n", line)
 	case words[0] == "progress":
@@ -97,7 +98,7 @@ func (s *session) watchLine(ctx context.Context, c *clientv3.Client, line string
 			return nil, nil
 		}
 		if err != nil {
-			return nil, badArgs("%w", err)
+			return nil, exit.BadArgs("%w", err)
 		}
 		return &w, nil
 	}

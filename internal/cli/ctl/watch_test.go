@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/cli/exit"
 )
 
 // What the arguments and the variables of a watch ask for.
@@ -75,7 +77,7 @@ func TestWatchVariables(t *testing.T) {
 // Lines that are no watch are said to be none, and the next one is read.
 func TestWatchLinesThatAreNone(t *testing.T) {
 	got := run("\nhello there\nwatch\nwatch a b --prefix\n  \n", nil, "watch", "-i")
-	want := ran{code: exitBadInput, stderr: `Invalid command:  (watch and progress supported)
+	want := ran{code: exit.CodeBadInput, stderr: `Invalid command:  (watch and progress supported)
 Invalid command hello there (only support watch)
 Invalid command watch (command type or key is not provided)
 Invalid command watch a b --prefix (` + "`range_end` and `--prefix`" + ` are mutually exclusive)
@@ -96,14 +98,14 @@ func TestWatchLinesThatEnd(t *testing.T) {
 		"watch a --rev=x":     `invalid argument "x" for "--rev" flag: strconv.ParseInt: parsing "x": invalid syntax`,
 		"watch a --keys-only": "unknown flag: --keys-only",
 	} {
-		if got := run("\n"+line+"\nwatch b\n", nil, "watch", "-i"); got.code != exitBadArgs || !strings.HasSuffix(got.stderr, "\nError: "+want+"\n") {
+		if got := run("\n"+line+"\nwatch b\n", nil, "watch", "-i"); got.code != exit.CodeBadArgs || !strings.HasSuffix(got.stderr, "\nError: "+want+"\n") {
 			t.Errorf("%s: %+v", line, got)
 		}
 	}
-	if got := run("watch \"\\z\"\n", nil, "watch", "-i"); got != (ran{exitBadInput, "", "Error: invalid syntax\n"}) {
+	if got := run("watch \"\\z\"\n", nil, "watch", "-i"); got != (ran{exit.CodeBadInput, "", "Error: invalid syntax\n"}) {
 		t.Errorf("%+v", got)
 	}
-	if got := run("watch a\n", []string{"ETCDCTL_WATCH_KEY=k"}, "watch", "-i"); got.code != exitBadArgs || got.stderr != "Error: "+errWatchConflict.Error()+"\n" {
+	if got := run("watch a\n", []string{"ETCDCTL_WATCH_KEY=k"}, "watch", "-i"); got.code != exit.CodeBadArgs || got.stderr != "Error: "+errWatchConflict.Error()+"\n" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"regexp"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kvorum/kvorum/internal/cli/exit"
 )
 
 // minimal is the oldest version that etcdutl migrates to; storage is that of ours.
@@ -22,11 +24,11 @@ func defragCommand(s *session) *cobra.Command {
 		Short: "Say that there is nothing to defragment while no member runs.",
 		RunE: func(*cobra.Command, []string) error {
 			if dir == "" {
-				return badArgs("--data-dir is required")
+				return exit.BadArgs("--data-dir is required")
 			}
 			if err := ours(dir); err != nil {
 				fmt.Fprintf(s.Stderr, "Failed to defragment etcd data[%s] (%v)\n", dir, err)
-				return errReported
+				return exit.Reported
 			}
 			s.log().Info("nothing to defragment: a running member gives space back as it is written to, and at once by etcdctl defrag", "data-dir", dir)
 			return nil
@@ -58,11 +60,11 @@ func migrateCommand(s *session) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			switch {
 			case dir == "":
-				return badArgs("--data-dir is required")
+				return exit.BadArgs("--data-dir is required")
 			case !targetVersion.MatchString(target):
-				return badArgs("wrong target version format, expected \"X.Y\", got %q", target)
+				return exit.BadArgs("wrong target version format, expected \"X.Y\", got %q", target)
 			case target != "3.5" && target != "3.6" && target != storage:
-				return badArgs("target version %q not supported. Minimal %q", target, minimal)
+				return exit.BadArgs("target version %q not supported. Minimal %q", target, minimal)
 			}
 			if err := ours(dir); err != nil {
 				return err

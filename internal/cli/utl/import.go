@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/storage/etcddb"
 )
 
@@ -19,7 +20,7 @@ func importCommand(s *session) *cobra.Command {
 		Short: "Make the data directory of a member of a new cluster out of that of a stopped etcd.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("import requires exactly one argument: the data directory of a stopped etcd")
+				return exit.BadArgs("import requires exactly one argument: the data directory of a stopped etcd")
 			}
 			if err := t.check(); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 	"github.com/kvorum/kvorum/internal/storage/etcddb"
 )
@@ -22,7 +23,7 @@ func statusCommand(s *session) *cobra.Command {
 		Short: "Check a backup and say what is in it.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("snapshot status requires exactly one argument")
+				return exit.BadArgs("snapshot status requires exactly one argument")
 			}
 			p, err := s.printer()
 			if err != nil {
@@ -53,7 +54,7 @@ func (t *target) register(fs *pflag.FlagSet) {
 
 func (t *target) check() error {
 	if t.BumpRevision > 0 && !t.MarkCompacted {
-		return badArgs("--mark-compacted required if --revision-bump > 0")
+		return exit.BadArgs("--mark-compacted required if --revision-bump > 0")
 	}
 	if t.DataDir == "" {
 		t.DataDir = t.Name + ".etcd"
@@ -68,7 +69,7 @@ func restoreCommand(s *session) *cobra.Command {
 		Short: "Make the data directory of a member of a new cluster out of a backup.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("snapshot restore requires exactly one argument")
+				return exit.BadArgs("snapshot restore requires exactly one argument")
 			}
 			if err := t.check(); err != nil {
 				return err
@@ -96,7 +97,7 @@ func hashKVCommand(s *session) *cobra.Command {
 		Short: "Print the hash of the keys in a database file and their history.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badArgs("hashkv requires exactly one argument")
+				return exit.BadArgs("hashkv requires exactly one argument")
 			}
 			p, err := s.printer()
 			if err != nil {

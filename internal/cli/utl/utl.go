@@ -5,7 +5,6 @@ package utl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,16 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/telemetry"
-)
-
-// Exit codes that scripts test for.
-const (
-	exitError      = 1
-	exitBadFeature = 4
-	exitBadArgs    = 128
 )
 
 // Restore says of what a data directory is made; embed.RestoreConfig explains its
@@ -56,44 +49,14 @@ func Main(ctx context.Context, p Process, args []string) int {
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	if !errors.Is(err, errReported) {
-		fmt.Fprintln(p.Stderr, "Error:", err)
-	}
-	var f *failure
-	switch {
-	case errors.As(err, &f):
-		return f.code
-	case errors.Is(err, print.ErrFormat):
-		return exitBadFeature
-	}
-	return exitError
+	return exit.Tell(p.Stderr, err)
 }
-
-// errReported ends a command whose trouble is on standard error already.
-var errReported = errors.New("reported")
 
 // session is one run of the program.
 type session struct {
 	Process
 	writeOut string
 	timeout  time.Duration
-}
-
-// failure is an error with the exit code that it asks for.
-type failure struct {
-	code int
-	err  error
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-
-func (f *failure) Unwrap() error { return f.err }
-
-func badArgs(format string, args ...any) error {
-	return &failure{exitBadArgs, fmt.Errorf(format, args...)}
 }
 
 func newRoot(s *session) *cobra.Command {

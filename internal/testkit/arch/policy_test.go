@@ -25,6 +25,7 @@ internal/join/static  internal/join/srv  internal/join/registry
 internal/server  internal/join
 internal/rpc  internal/api/v3/concurrencypb
 internal/api/v3  internal/api/ops  internal/api/gateway  internal/api/metrics  internal/proxy  internal/cli/print
+internal/cli/exit
 internal/cli/ctl  internal/cli/utl  internal/cli/bench
 
 internal/testkit/model  internal/testkit/rights  internal/testkit/certs
