@@ -18,15 +18,21 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/kvorum/kvorum/internal/testkit/script"
 )
 
 // The tests of this file run the real program: built once, as users build it.
+
+// built is the directory of the program, once it was built.
+var built string
 
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "kvorum-etcd")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	binary := filepath.Join(dir, "etcd")
 	cmd := exec.Command("go", "build", "-o", binary, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -40,9 +46,10 @@ func TestMain(m *testing.M) {
 	if program := programs[filepath.Base(os.Args[0])]; program != nil {
 		os.Exit(program()) // of a cluster: see cluster_failures_test.go
 	}
+	script.WatchChildren()
 	code := m.Run()
-	if binary, err := build(); err == nil {
-		os.RemoveAll(filepath.Dir(binary))
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(code)
 }
@@ -83,9 +90,14 @@ func start(t *testing.T, dir string, flags ...string) *process {
 	return p
 }
 
-// launch runs etcd with these arguments and no others.
+// launch runs etcd with these arguments and no others. A short run, which is that of the
+// race detector, leaves these tests out: their program is built without it. The clusters
+// of cluster_failures_test.go are made of the test binary itself.
 func launch(t *testing.T, args ...string) *process {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: the story of a program that is built without the race detector")
+	}
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)

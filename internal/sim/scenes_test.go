@@ -30,6 +30,7 @@ const never = 1000 * time.Hour
 
 func newScene(t *testing.T, replicas int, tilt func(*swarm)) *scene {
 	t.Helper()
+	skipAlone(t)
 	w := newWorld(Options{Seed: 1, Replicas: replicas, Tell: true, Brief: true, Profile: func(s *swarm) {
 		*s = swarm{
 			storm: never, election: 200 * time.Millisecond, heartbeat: 20 * time.Millisecond, turnCost: 10 * time.Microsecond,

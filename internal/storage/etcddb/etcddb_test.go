@@ -187,7 +187,7 @@ func TestBoltTakesOurFiles(t *testing.T) {
 					}
 				}
 			}
-			all[name] = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return slices.Index(rows, r)%3 == 0 && name != "many" })
+			all[name] = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return name != "many" && slices.Index(rows, r)%3 == 0 })
 			if err := b.Put([]byte("\xff\xff new"), []byte(name)); err != nil {
 				return err
 			}

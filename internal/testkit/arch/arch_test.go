@@ -11,10 +11,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
-const module = "github.com/kvorum/kvorum/"
+const (
+	module = "github.com/kvorum/kvorum/"
+	root   = "../../.."
+)
 
 // source is one parsed file of the module.
 type source struct {
@@ -24,9 +28,27 @@ type source struct {
 	lines     int
 }
 
+// tree is what all tests look at, parsed once.
+type tree struct {
+	all  []source
+	fset *token.FileSet
+}
+
+var parsed = sync.OnceValues(parse)
+
 func load(t *testing.T) ([]source, *token.FileSet) {
 	t.Helper()
-	root := "../../.."
+	tree, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tree.all) < 10 {
+		t.Fatalf("found only %d files: the test looks in the wrong place", len(tree.all))
+	}
+	return tree.all, tree.fset
+}
+
+func parse() (tree, error) {
 	fset := token.NewFileSet()
 	var all []source
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -54,13 +76,7 @@ func load(t *testing.T) ([]source, *token.FileSet) {
 		})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) < 10 {
-		t.Fatalf("found only %d files: the test looks in the wrong place", len(all))
-	}
-	return all, fset
+	return tree{all, fset}, err
 }
 
 // floorOf returns the line of each package in the policy, lowest first.

@@ -43,7 +43,7 @@ func TestThePutWalkIsTrue(t *testing.T) {
 	for _, src := range all {
 		files[src.path] = declared(src.file)
 	}
-	page, err := os.ReadFile("../../../ARCHITECTURE.md")
+	page, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -245,7 +245,7 @@ func (c *Cluster) Ctl(args ...string) (stdout, stderr string, code int) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.opts.Etcdctl, args...)
 	var out, said bytes.Buffer
-	cmd.Env = []string{"ETCDCTL_API=3"}
+	cmd.Env = inherited([]string{"ETCDCTL_API=3"})
 	if !strings.Contains(strings.Join(args, " "), "--endpoints") {
 		cmd.Env = append(cmd.Env, "ETCDCTL_ENDPOINTS="+strings.Join(c.Endpoints(), ","))
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/testkit/script"
 )
 
 // Self links the running test binary under a name, so that its TestMain can be
@@ -80,12 +82,7 @@ func (m *Member) LaunchIn(environ []string, flags ...string) {
 		m.c.t.Fatalf("%s runs already", m.Name)
 	}
 	r := &run{cmd: exec.Command(m.c.opts.Etcd, flags...), exited: make(chan struct{}), more: make(chan struct{})}
-	r.cmd.Env = append(slices.Clip(environ), faultsVariable+"="+m.faults())
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "GORACE"} {
-		if value, has := os.LookupEnv(name); has {
-			r.cmd.Env = append(r.cmd.Env, name+"="+value)
-		}
-	}
+	r.cmd.Env = append(inherited(environ), faultsVariable+"="+m.faults())
 	read, write, err := os.Pipe()
 	if err != nil {
 		m.c.t.Fatal(err)
@@ -102,8 +99,20 @@ func (m *Member) LaunchIn(environ []string, flags ...string) {
 		m.read(r, read)
 		read.Close()
 		_ = r.cmd.Wait()
+		script.ReportRace(m.c.t, r.cmd)
 		close(r.exited)
 	}()
+}
+
+// inherited adds what every program gets from the test's own environment.
+func inherited(environ []string) []string {
+	environ = slices.Clip(environ)
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "GORACE"} {
+		if value, has := os.LookupEnv(name); has {
+			environ = append(environ, name+"="+value)
+		}
+	}
+	return environ
 }
 
 // read keeps what the process says, and learns its id.

@@ -92,6 +92,7 @@ func Main(m *testing.M, programs map[string]func() int) {
 		}
 		os.Exit(0)
 	}
+	WatchChildren()
 	flag.Parse()
 	if given := flag.Lookup("test.parallel"); given.Value.String() == given.DefValue {
 		_ = flag.Set("test.parallel", fmt.Sprint(max(runtime.GOMAXPROCS(0), atOnce)))
@@ -164,6 +165,7 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 				return err
 			}
 			env.Setenv("BIN", bin)
+			env.Setenv(raceVariable, os.Getenv(raceVariable))
 			env.Setenv("ENDPOINT", first.client)
 			env.Setenv("PEER", first.peer)
 			env.Setenv("ETCDCTL_API", "3")

@@ -146,6 +146,7 @@ func (s *story) launch(v *server, cmd *exec.Cmd, told <-chan error) error {
 		read.Close()
 		log.Close()
 		_ = cmd.Wait()
+		ReportRace(s.t, cmd)
 		close(v.gone)
 	}()
 	if err = await(heard, told); err != nil {
