@@ -186,7 +186,7 @@ func TestCorrupt(t *testing.T) {
 	if err != nil || len(st.Errors) != 1 || st.Errors[0] != "alarm:CORRUPT" {
 		t.Error(st, err)
 	}
-	time.Sleep(2500 * time.Millisecond) // the lease is over by then
+	time.Sleep(2500 * time.Millisecond) // the lease is over by then; that it would end is the event that must not come
 	has := func() int {
 		r, err := c.Get(ctx, "a")
 		if err != nil {
@@ -198,7 +198,7 @@ func TestCorrupt(t *testing.T) {
 	if has() != 1 {
 		t.Error("a lease has ended")
 	}
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(200 * time.Millisecond) // nor is there one for nothing being written
 	if grown := m.group.Applied() - before; grown > 1 {
 		t.Errorf("%d entries in a log in which nothing can be done", grown)
 	}
@@ -214,7 +214,7 @@ func TestCorrupt(t *testing.T) {
 // something grows.
 func TestDisarmedTooEarly(t *testing.T) {
 	t.Parallel() // it mostly waits
-	m := startMember(t, t.TempDir(), "--quota-backend-bytes=20000")
+	m, disk, _ := startOn(t, 50<<30, "--quota-backend-bytes=20000")
 	ctx, c := t.Context(), login(t, "", "", m.client)
 	fill(t, c)
 	if _, err := c.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
@@ -224,7 +224,7 @@ func TestDisarmedTooEarly(t *testing.T) {
 		if _, err := c.Delete(ctx, "fill/0001"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(150 * time.Millisecond) // a look at what is counted
+		disk.awaitLook(t)
 	}
 	expect(t, "alarms after a deletion", alarms(t, c), "")
 	expect(t, "a put", said(c.Put(ctx, "a", strings.Repeat("v", 1024))), full)
@@ -270,26 +270,33 @@ func TestOneSmallQuotaOfThree(t *testing.T) {
 	expect(t, "alarms", alarms(t, c), "")
 }
 
-// filling is a disk that says how much of it is left.
+// filling is a disk that says how much of it is left, and counts how often it is asked.
 type filling struct {
 	env.FS
-	left atomic.Int64
+	left, asked atomic.Int64
 }
 
-func (f *filling) GetDiskUsage(string) (vfs.DiskUsage, error) {
-	left, total := uint64(f.left.Load()), uint64(100<<30)
-	return vfs.DiskUsage{AvailBytes: left, TotalBytes: total, UsedBytes: total - left}, nil
+// awaitLook waits until the member, which looks at its disk and then at what it counts,
+// has done both since. It asks twice in a look, after the log and after the
+// store: when it asks a third time, it has counted in between.
+func (f *filling) awaitLook(t *testing.T) {
+	t.Helper()
+	before := f.asked.Load()
+	for begun := time.Now(); f.asked.Load() < before+3; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 20*time.Second {
+			t.Fatal("the member does not look at its disk")
+		}
+	}
 }
 
-// The disk fills up: the member refuses what needs space and raises its alarm before
-// anything breaks; with room again and the alarm disarmed it goes on.
-func TestTheDiskFillsUp(t *testing.T) {
-	t.Parallel() // it mostly waits
+// startOn starts a member on a disk of which so much is left.
+func startOn(t *testing.T, left int64, flags ...string) (*member, *filling, *lockedBuffer) {
+	t.Helper()
 	world := osenv.New()
 	disk := &filling{FS: world.FS}
-	disk.left.Store(50 << 30)
+	disk.left.Store(left)
 	world.FS = disk
-	cfg, client := configFor(t, t.TempDir())
+	cfg, client := configFor(t, t.TempDir(), flags...)
 	log := &lockedBuffer{}
 	s, err := startIn(world, cfg, slog.New(slog.NewTextHandler(log, nil)), config.ServerVersion)
 	if err != nil {
@@ -301,7 +308,21 @@ func TestTheDiskFillsUp(t *testing.T) {
 	}
 	m := &member{Server: s, client: client, conn: conn}
 	t.Cleanup(m.stop)
-	ctx, c := t.Context(), login(t, "", "", client)
+	return m, disk, log
+}
+
+func (f *filling) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	f.asked.Add(1)
+	left, total := uint64(f.left.Load()), uint64(100<<30)
+	return vfs.DiskUsage{AvailBytes: left, TotalBytes: total, UsedBytes: total - left}, nil
+}
+
+// The disk fills up: the member refuses what needs space and raises its alarm before
+// anything breaks; with room again and the alarm disarmed it goes on.
+func TestTheDiskFillsUp(t *testing.T) {
+	t.Parallel() // it mostly waits
+	m, disk, log := startOn(t, 50<<30)
+	ctx, c := t.Context(), login(t, "", "", m.client)
 	if _, err := c.Put(ctx, "a", "1"); err != nil {
 		t.Fatal(err)
 	}
