@@ -14,6 +14,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 )
 
@@ -201,14 +202,14 @@ func (j *JWT) Sign(user string, revision uint64) (string, error) {
 func (j *JWT) Read(token string) (user string, revision uint64, ok bool) {
 	digest := sha256.Sum256([]byte(token))
 	if c, known := j.known(digest); known {
-		if !c.end.IsZero() && !j.clock.Wall().Before(c.end) {
+		if !c.end.IsZero() && !j.clock.Wall().Before(c.end) && !defect.On(defect.SignedForGood) {
 			return "", 0, false
 		}
 		return c.user, c.revision, true
 	}
 	said := jwt.MapClaims{}
 	parsed, err := j.parser.ParseWithClaims(token, said, func(*jwt.Token) (any, error) { return j.verify, nil })
-	if err != nil || !parsed.Valid {
+	if (err != nil || !parsed.Valid) && !forgiven(err) {
 		return "", 0, false
 	}
 	c := claims{}
@@ -222,6 +223,12 @@ func (j *JWT) Read(token string) (user string, revision uint64, ok bool) {
 	}
 	j.learn(digest, c)
 	return c.user, c.revision, true
+}
+
+// forgiven says whether a deliberate mistake lets what is wrong with a token pass.
+func forgiven(err error) bool {
+	return defect.On(defect.SignatureUnread) && errors.Is(err, jwt.ErrTokenSignatureInvalid) ||
+		defect.On(defect.SignedForGood) && errors.Is(err, jwt.ErrTokenExpired)
 }
 
 func (j *JWT) known(digest [sha256.Size]byte) (c claims, ok bool) {

@@ -170,6 +170,32 @@ const (
 	PasswordRaced
 	// RoleRowsForgotten: who had a role that was deleted has it again after a restart.
 	RoleRowsForgotten
+	// QuotaForgotten: a member admits growth beyond its quota (rule 17).
+	QuotaForgotten
+	// ReserveSpent: a member admits growth though its disk is below the reserve.
+	ReserveSpent
+	// FullUntold: who is refused for want of space finds no alarm.
+	FullUntold
+	// RefusedYetProposed: what is refused for want of space is proposed all the same.
+	RefusedYetProposed
+	// AlarmUnasked: commands that an alarm stops are proposed, and refused where they are applied.
+	AlarmUnasked
+	// AlarmUnobeyed: where a command is applied no alarm stops it.
+	AlarmUnobeyed
+	// AlarmReturns: an alarm that was disarmed comes back though nothing has grown.
+	AlarmReturns
+	// AlarmsAfterRights: where a command is applied, users and roles are asked before alarms.
+	AlarmsAfterRights
+	// PacedForGood: who waits for his turn to grow the store waits beyond his time.
+	PacedForGood
+	// AlarmKept: with back-pressure the alarm does not end by itself.
+	AlarmKept
+	// SignatureUnread: a signed token is believed whatever its signature is.
+	SignatureUnread
+	// SignedForGood: a signed token does not end.
+	SignedForGood
+	// SignedBefore: a signed token is of the auth revision before.
+	SignedBefore
 	// Count is the number of defects plus one.
 	Count
 )
@@ -194,6 +220,9 @@ var names = [Count]string{
 	"checkpoint-kept", "lease-ends-twice", "detached-key-deleted", "load-not-told", "lost-end-leaks",
 	"rights-outlive-load", "rights-of-before", "rights-of-the-view", "refused-at-once", "token-of-nobody", "token-outlives-disable",
 	"token-too-early", "password-raced", "role-rows-forgotten",
+	"quota-forgotten", "reserve-spent", "full-untold", "refused-yet-proposed", "alarm-unasked", "alarm-unobeyed",
+	"alarm-returns", "alarms-after-rights", "paced-for-good", "alarm-kept",
+	"signature-unread", "signed-for-good", "signed-before",
 }
 
 // String names the defect as the simulator's flag does.

@@ -1,7 +1,7 @@
 package defect
 
-// The mistakes about space and alarms. They are found by the tests of what they are
-// in, not by the simulator, and so are none of All.
+// The mistakes about space and alarms that the tests of what they are in find. The
+// simulator finds them too, but they are none of All.
 const (
 	// FullRefusesAll: without space deletions are refused too, and compactions, and with
 	// them the way out.

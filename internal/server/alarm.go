@@ -3,6 +3,7 @@ package server
 import (
 	"sync"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
@@ -37,7 +38,7 @@ type reports struct {
 // under way at a time, however many are refused.
 func (m *Member) reportFull(call host.Call) {
 	a := command.Alarm{Member: m.opts.Member, Type: command.AlarmNoSpace}
-	if m.opts.State.View().HasAlarm(a) {
+	if m.opts.State.View().HasAlarm(a) || defect.On(defect.FullUntold) {
 		m.end(call, command.ErrNoSpace)
 		return
 	}

@@ -132,7 +132,7 @@ func (m *Member) Authenticate(ctx context.Context, await func(start func(host.Ca
 			return "", err
 		}
 		if signed := m.opts.Auth.Signed; signed != nil {
-			return signed.Sign(name, table.Revision())
+			return signed.Sign(name, issued(table))
 		}
 		letters := drawToken(m.opts.Rand)
 		give := command.Authenticate{User: name, Since: user.Since, Digest: digestOf(letters)}
@@ -145,6 +145,15 @@ func (m *Member) Authenticate(ctx context.Context, await func(start func(host.Ca
 		}
 		return fullToken(letters, result.Index), nil
 	}
+}
+
+// issued is the auth revision that a signed token is given under: what is changed after
+// it voids the token, what was changed before does not.
+func issued(table *auth.Table) uint64 {
+	if defect.On(defect.SignedBefore) {
+		return table.Revision() - 1
+	}
+	return table.Revision()
 }
 
 // login finds the user whom name and password are of. Who does not exist and whose

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/state/command"
@@ -99,6 +101,28 @@ func (p *pacer) turn(now env.Instant, left int64, room bool) (list []paced, more
 	return list, len(p.waiting) > 0
 }
 
+// late takes those out of the row whose time is over: at the slowest pace a long row lasts
+// for an hour.
+func (p *pacer) late(now env.Instant) (list []paced) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	over := func(c paced) bool { return c.call.Deadline != 0 && c.call.Deadline <= now }
+	if defect.On(defect.PacedForGood) || !slices.ContainsFunc(p.waiting, over) {
+		return nil
+	}
+	rest := make([]paced, 0, len(p.waiting))
+	for _, c := range p.waiting {
+		if over(c) {
+			list = append(list, c)
+			p.bytes -= c.cost
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	p.waiting = rest
+	return list
+}
+
 // slow holds a command back if growth is slowed and it is not its turn. Those that wait
 // are judged again when it is.
 func (m *Member) slow(s Session, call host.Call, cmd []byte, cost int64) (held bool) {
@@ -131,18 +155,17 @@ func (m *Member) left() (bytes int64, scarce bool) {
 // letGrow lets those go on whose turn it is, and ends this member's alarm once it is not
 // needed any more.
 func (m *Member) letGrow(now env.Instant) (more bool) {
+	for _, c := range m.pacer.late(now) {
+		m.end(c.call, host.ErrTimeout)
+	}
 	left, scarce := m.left()
 	list, more := m.pacer.turn(now, left, !scarce)
 	for _, c := range list {
-		if c.call.Deadline != 0 && c.call.Deadline <= now {
-			m.end(c.call, host.ErrTimeout)
-			continue
-		}
 		c.s.proposeLater(c.call, c.cmd)
 	}
 	mine := command.Alarm{Member: m.opts.Member, Type: command.AlarmNoSpace}
 	quota, view := m.opts.Quota, m.opts.State.View()
-	if view.HasAlarm(mine) && !m.space.low.Load() && (quota <= 0 || view.State().Bytes() < quota/100*withdrawShare) && m.withdraw.begin() {
+	if view.HasAlarm(mine) && !defect.On(defect.AlarmKept) && !m.space.low.Load() && (quota <= 0 || view.State().Bytes() < quota/100*withdrawShare) && m.withdraw.begin() {
 		m.proposeOwn(host.Call{To: &m.withdraw, Deadline: m.Deadline()}, &command.AlarmWithdraw{Alarm: mine})
 	}
 	return more

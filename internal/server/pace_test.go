@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,5 +88,32 @@ func TestWhoWaitsGoesFirst(t *testing.T) {
 	}
 	if _, err := p.pass(now, left, paced{}); !errors.Is(err, host.ErrTooManyRequests) {
 		t.Errorf("one too many: %v", err)
+	}
+}
+
+// A row at the slowest pace lasts for an hour, and nobody waits longer than his call may
+// take. Who goes for that reason costs the others nothing.
+func TestNobodyWaitsBeyondHisTime(t *testing.T) {
+	now := env.Instant(time.Second)
+	p := &pacer{now: now}
+	for n, deadline := range []env.Instant{now.Add(time.Hour), now.Add(5 * time.Second), 0, now.Add(2 * time.Second)} {
+		if goes, err := p.pass(now, 0, paced{call: host.Call{Tag: uint64(n), Deadline: deadline}, cost: 4000}); goes || err != nil {
+			t.Fatalf("%d goes: %v, %v", n, goes, err)
+		}
+	}
+	tags := func(list []paced) (tags []uint64) {
+		for _, c := range list {
+			tags = append(tags, c.call.Tag)
+		}
+		return tags
+	}
+	if list := p.late(now.Add(time.Second)); len(list) != 0 {
+		t.Errorf("after a second %v are late", tags(list))
+	}
+	if list := p.late(now.Add(5 * time.Second)); !slices.Equal(tags(list), []uint64{1, 3}) || p.bytes != 8000 {
+		t.Errorf("after 5 seconds %v are late, %d bytes wait", tags(list), p.bytes)
+	}
+	if list, more := p.turn(now.Add(6*time.Second), 0, true); !slices.Equal(tags(list), []uint64{0, 2}) || more || p.bytes != 0 {
+		t.Errorf("the others are %v, more %v, %d bytes", tags(list), more, p.bytes)
 	}
 }

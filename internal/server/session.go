@@ -33,14 +33,14 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 	view, cost := m.opts.State.View(), body.Cost()
 	full := m.full(view, cost)
 	if invalid != nil {
-		if full {
-			invalid = command.ErrNoSpace
-		}
-		m.end(call, invalid)
+		s.refuse(call, invalid, cost, full)
 		return
 	}
 	header := command.Header{Wall: m.opts.Clock.Wall().UnixNano()}
-	refused := view.Stopped(body)
+	var refused error
+	if !defect.On(defect.AlarmUnasked) {
+		refused = view.Stopped(body)
+	}
 	if view.Auth().Enabled() {
 		header.User, header.AuthRevision = s.who.User, view.Auth().Revision()
 		refused = cmp.Or(refused, view.Permit(s.who, body))
@@ -57,6 +57,21 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 	}
 }
 
+// refuse ends a call that is not valid. Where there is no room for it either, he is told
+// that, with the alarm.
+func (s Session) refuse(call host.Call, invalid error, cost int64, full bool) {
+	if !full {
+		s.m.end(call, invalid)
+		return
+	}
+	s.certainly(call, func(view *state.View) error {
+		if s.m.full(view, cost) {
+			return nil
+		}
+		return invalid
+	}, func(*state.View) { s.m.reportFull(call) })
+}
+
 // proposeLater judges an encoded command again, after all changes that were acknowledged
 // before now: of permissions, of alarms, of what there is room for. Nothing that is
 // refused gets into the log.
@@ -70,6 +85,9 @@ func (s Session) proposeLater(call host.Call, cmd []byte) {
 		return cmp.Or(view.Stopped(again.Body), view.Permit(s.who, again.Body))
 	}, func(view *state.View) {
 		if s.m.full(view, again.Body.Cost()) {
+			if defect.On(defect.RefusedYetProposed) {
+				s.m.opts.Group.Propose(host.Call{To: unheard}, cmd)
+			}
 			s.m.reportFull(call)
 			return
 		}

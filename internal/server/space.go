@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/defect"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
@@ -60,8 +61,8 @@ type SpaceNews struct {
 type space struct {
 	// low says that the disk is below its reserve.
 	low atomic.Bool
-	// The rest is KeepSpace's alone. judged is up to which growth the alarm was raised,
-	// near whether the warning was told.
+	// The rest is KeepSpace's alone. judged is the latest growth that there was room for
+	// or that the alarm was raised for, near whether the warning was told.
 	judged  id.Index
 	near    bool
 	diskDue env.Instant
@@ -72,11 +73,11 @@ func (m *Member) full(view *state.View, cost int64) bool {
 	if cost == 0 {
 		return false
 	}
-	if m.space.low.Load() {
+	if m.space.low.Load() && !defect.On(defect.ReserveSpent) {
 		return true
 	}
 	quota := m.opts.Quota
-	return quota > 0 && view.State().Bytes()+cost >= quota
+	return quota > 0 && view.State().Bytes()+cost >= quota && !defect.On(defect.QuotaForgotten)
 }
 
 // KeepSpace looks how much space is left, and raises this member's alarm if that is too
@@ -132,6 +133,7 @@ func (m *Member) lookAtDisk() {
 
 // lookAtCount raises the alarm for what was applied beyond the quota: once for each
 // growth, so that one who disarms it first and deletes then is not stopped (spec 6.4).
+// Deletions add to the count: growth that there was room for is no reason afterwards.
 func (m *Member) lookAtCount() {
 	view, quota := m.opts.State.View(), m.opts.Quota
 	if quota <= 0 {
@@ -143,11 +145,12 @@ func (m *Member) lookAtCount() {
 			m.tellSpace(SpaceNews{Near: true, Bytes: bytes, Quota: quota})
 		}
 	}
-	if view.HasAlarm(command.Alarm{Member: m.opts.Member, Type: command.AlarmNoSpace}) {
-		m.space.judged = view.Grown()
-		return
-	}
-	if bytes >= quota && view.Grown() > m.space.judged {
+	switch grown := view.Grown(); {
+	case bytes < quota, view.HasAlarm(command.Alarm{Member: m.opts.Member, Type: command.AlarmNoSpace}):
+		if !defect.On(defect.AlarmReturns) {
+			m.space.judged = grown
+		}
+	case grown > m.space.judged:
 		m.reportFull(host.Call{To: unheard})
 	}
 }

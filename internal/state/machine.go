@@ -350,7 +350,12 @@ func (m *Machine) do(term id.Term) (any, error) {
 	if m.cmd.Class == command.Duty && m.cmd.Term != term && !defect.On(defect.DutyOutlivesTerm) {
 		return nil, ErrTermOver
 	}
-	if err := stopped(m.alarms, m.cmd.Body); err != nil {
+	if defect.On(defect.AlarmsAfterRights) {
+		if err := m.permit(); err != nil {
+			return nil, err
+		}
+	}
+	if err := stopped(m.alarms, m.cmd.Body); err != nil && !defect.On(defect.AlarmUnobeyed) {
 		return nil, err
 	}
 	if err := m.permit(); err != nil {
