@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/host"
@@ -29,37 +28,25 @@ const (
 	catchUp = 5 * time.Millisecond
 )
 
-// sum is what one member holds at a revision.
-type sum struct {
-	member id.Member
-	mvcc.KVHash
-}
-
-// sameAs says whether two sums are of the same versions: a compaction that one of them
-// has not seen yet makes another sum of equal data.
-func (a sum) sameAs(b sum) (same, comparable bool) {
-	return a.Sum == b.Sum, a.At == b.At && a.Compacted == b.Compacted
-}
-
 // errBehind: the member has not applied as much as it is asked about.
 var errBehind = errors.New("the member has not come so far yet")
 
 // sumHere sums this member's versions up to a revision, once it has applied that.
-func (s *Server) sumHere(ctx context.Context, rev id.Revision) (sum, error) {
+func (s *Server) sumHere(ctx context.Context, rev id.Revision) (server.Sum, error) {
 	look := time.NewTicker(catchUp)
 	defer look.Stop()
 	for begun := time.Now(); s.member.Revision() < rev; {
 		select {
 		case <-look.C:
 			if time.Since(begun) > meeting {
-				return sum{}, errBehind
+				return server.Sum{}, errBehind
 			}
 		case <-ctx.Done():
-			return sum{}, ctx.Err()
+			return server.Sum{}, ctx.Err()
 		}
 	}
 	hash, err := s.member.HashKV(rev, ctx.Err)
-	return sum{s.home.Member, hash}, err
+	return server.Sum{Member: s.home.Member, KVHash: hash}, err
 }
 
 // sumBytes is the size of an answer: sum, revision, compact revision.
@@ -80,63 +67,16 @@ func (s *Server) answerSum(ctx context.Context, body []byte) ([]byte, error) {
 }
 
 // sumThere asks another member.
-func (s *Server) sumThere(ctx context.Context, m id.Member, rev id.Revision) (sum, error) {
+func (s *Server) sumThere(ctx context.Context, m id.Member, rev id.Revision) (server.Sum, error) {
 	answer, err := s.peers.Ask(ctx, m, uint8(server.AskSum), binary.LittleEndian.AppendUint64(nil, uint64(rev)))
 	if err != nil {
-		return sum{}, err
+		return server.Sum{}, err
 	}
 	if len(answer) != sumBytes {
-		return sum{}, errors.New("malformed sum")
+		return server.Sum{}, errors.New("malformed sum")
 	}
-	return sum{m, mvcc.KVHash{Sum: binary.LittleEndian.Uint32(answer), At: id.Revision(binary.LittleEndian.Uint64(answer[4:])),
+	return server.Sum{Member: m, KVHash: mvcc.KVHash{Sum: binary.LittleEndian.Uint32(answer), At: id.Revision(binary.LittleEndian.Uint64(answer[4:])),
 		Compacted: id.Revision(binary.LittleEndian.Uint64(answer[12:]))}}, nil
-}
-
-// sums are those of all members that answer, this one's first.
-func (s *Server) sums(ctx context.Context, rev id.Revision) ([]sum, error) {
-	own, err := s.sumHere(ctx, rev)
-	if err != nil {
-		return nil, err
-	}
-	all := []sum{own}
-	for _, m := range s.member.Members() {
-		if m.ID == s.home.Member {
-			continue
-		}
-		other, err := s.sumThere(ctx, m.ID, rev)
-		if err != nil {
-			s.log.Warn("cannot compare data with a member", "peer-id", m.ID.String(), "revision", int64(rev), "error", err.Error())
-			continue
-		}
-		if _, comparable := own.sameAs(other); comparable {
-			all = append(all, other)
-		}
-	}
-	return all, nil
-}
-
-// accused are the members that hold other data than the majority of a cluster of size;
-// member 0 stands for nobody knows who, when no sum has a majority.
-func accused(all []sum, size int) (who []id.Member) {
-	votes := map[uint32]int{}
-	for _, one := range all {
-		votes[one.Sum]++
-	}
-	if len(votes) < 2 {
-		return nil
-	}
-	for _, one := range all {
-		if 2*votes[one.Sum] > size {
-			for _, other := range all {
-				if other.Sum != one.Sum {
-					who = append(who, other.member)
-				}
-			}
-			slices.Sort(who)
-			return who
-		}
-	}
-	return []id.Member{0}
 }
 
 // compareNow compares all members at a revision, and raises the alarm on those that
@@ -144,14 +84,17 @@ func accused(all []sum, size int) (who []id.Member) {
 func (s *Server) compareNow(ctx context.Context, rev id.Revision) error {
 	ctx, cancel := context.WithTimeout(ctx, summing)
 	defer cancel()
-	all, err := s.sums(ctx, rev)
+	accused, compared, err := s.member.Compare(rev, server.Sums{
+		Here:  func(rev id.Revision) (server.Sum, error) { return s.sumHere(ctx, rev) },
+		There: func(m id.Member, rev id.Revision) (server.Sum, error) { return s.sumThere(ctx, m, rev) },
+		Silent: func(m id.Member, err error) {
+			s.log.Warn("cannot compare data with a member", "peer-id", m.String(), "revision", int64(rev), "error", err.Error())
+		},
+	})
 	if err != nil {
 		return err
 	}
-	for _, m := range accused(all, len(s.member.Members())) {
-		if s.state.View().HasAlarm(command.Alarm{Member: m, Type: command.AlarmCorrupt}) {
-			continue // it has been said
-		}
+	for _, m := range accused {
 		s.log.Error("members hold different data: the alarm CORRUPT is raised", "member-id", m.String(), "revision", int64(rev))
 		result := make(waiter, 1)
 		s.member.ReportCorrupt(host.Call{To: result, Deadline: s.member.Deadline()}, m)
@@ -164,7 +107,7 @@ func (s *Server) compareNow(ctx context.Context, rev id.Revision) error {
 			return ctx.Err()
 		}
 	}
-	s.log.Debug("compared data with the other members", "revision", int64(rev), "members", len(all))
+	s.log.Debug("compared data with the other members", "revision", int64(rev), "members", compared)
 	return nil
 }
 
@@ -246,7 +189,7 @@ func (s *Server) checkFirst() error {
 				continue
 			}
 			asked[m.ID] = true
-			if same, comparable := own.sameAs(other); comparable && !same {
+			if same, comparable := own.SameAs(other); comparable && !same {
 				return fmt.Errorf("%s %w (member %s at revision %d)", s.home.Member, errInconsistent, m.ID, rev)
 			}
 		}
