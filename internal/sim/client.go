@@ -217,7 +217,7 @@ func (c *client) end() {
 		w.history.learn(call.draft.request, response)
 		c.load.learn(call.draft.request, response)
 	}
-	if call.draft.searched() && !refusedByRights(err) {
+	if call.draft.searched() && !nothingDone(err) {
 		w.history.add(call.name, op)
 	}
 	c.over(response)
@@ -247,7 +247,7 @@ func (c *client) lost(why string) {
 // isRefusal says whether an error is the state's answer, rather than the loss of
 // one.
 func isRefusal(err error) bool {
-	if refusedByRights(err) {
+	if nothingDone(err) {
 		return true
 	}
 	for _, refusal := range []error{

@@ -200,7 +200,7 @@ func found() []defect.Defect {
 			all = append(all, d)
 		}
 	}
-	return all
+	return append(all, defect.Space()...)
 }
 
 func tiltOf(d defect.Defect) func(*swarm) {

@@ -18,6 +18,9 @@
 //	person    clients who have to say who they are; admin changes what they may; people
 //	          judges what they are told, rights is what was decided about them
 //	talk      what one of them and one member say to each other, as a door has it
+//	space     quotas, disks that others fill, alarms; spender writes as the doors have it,
+//	          keeper gives room back; errand judges what they are answered
+//	signed    what signed tokens are worth
 //	ledger    what was applied: the judge of logs and states, with the oracle beside;
 //	          events are what watches are owed, tenures the lives of leases
 //	campaign  many worlds, and the story of the first that fails
@@ -46,6 +49,12 @@
 //	          an index in the same span. A token is worth something as long as its user
 //	          has the password that it was given for; nothing that goes into the log has
 //	          a password in it
+//	space     a member without room admits nothing that grows, and tells an alarm; while
+//	          that is in force no growth is applied anywhere, and what a member knows to be
+//	          stopped does not get into the log; what was refused was never done; a
+//	          refusal was right at a moment between call and answer; deletions, compactions
+//	          and revocations pass; members agree on the alarms of an index; in the calm
+//	          the group runs out of room once more and finds the way back (decision 0036)
 //
 // To add a checker: find the moment at which its promise can be judged (an entry
 // is applied: ledger; a call ends: client; a watch is told: watching; a role

@@ -41,6 +41,7 @@ const (
 	faultSlowSync
 	faultSplit
 	faultRolling
+	faultScarce
 	faultKinds
 )
 
@@ -60,7 +61,7 @@ func newFaults(w *world) *faults {
 func (f *faults) mean(kind int) time.Duration {
 	s := f.w.swarm.faults
 	return [faultKinds]time.Duration{
-		s.crash, s.powerCrash, s.opCrash, s.part, s.pause, s.stall, s.syncError, s.full, s.flip, s.slowSync, s.split, s.rolling,
+		s.crash, s.powerCrash, s.opCrash, s.part, s.pause, s.stall, s.syncError, s.full, s.flip, s.slowSync, s.split, s.rolling, f.w.swarm.space.scarce,
 	}[kind]
 }
 
@@ -208,6 +209,8 @@ func (f *faults) begin(kind int, r *replica) {
 		f.split()
 	case faultRolling:
 		f.roll(r)
+	case faultScarce:
+		f.squeeze(r)
 	}
 }
 
@@ -308,9 +311,21 @@ func (f *faults) fill(r *replica) {
 	room := f.rand.Int64N(64 << 10)
 	f.tell("the disk of %v has %d bytes left", r, room)
 	disk.SetCapacity(disk.Used() + room)
+	r.room.free = room
 	f.after(between(f.rand, 50*time.Millisecond, 500*time.Millisecond), func() {
 		f.tell("the disk of %v has room again", r)
 		disk.SetCapacity(0)
+		r.room.free = plenty
+	})
+}
+
+// squeeze has others write on a member's disk, until about its reserve is left.
+func (f *faults) squeeze(r *replica) {
+	r.room.free = plenty * (30 + f.rand.Int64N(50)) / 100
+	f.tell("others write on the disk of %v: it has %d bytes left", r, r.room.free)
+	f.after(around(f.rand, f.w.swarm.space.scarceFor), func() {
+		f.tell("the disk of %v is its own again", r)
+		r.room.free = plenty
 	})
 }
 
@@ -326,7 +341,7 @@ func (f *faults) end() {
 		disk.ClearFaults()
 		disk.SetCapacity(0)
 		disk.CrashAfter(0)
-		r.slowUntil = 0
+		r.slowUntil, r.room.free = 0, plenty
 		if r.host == nil && r.born && !r.gone {
 			r.startAt = f.w.env.Now()
 		}

@@ -58,7 +58,7 @@ func (h *history) resolved(l *ledger) []linear.Operation {
 	for i, op := range h.calls {
 		if op.Unknown {
 			c, place := l.find(h.names[i])
-			if place == 0 || refusedByRights(c.err) {
+			if place == 0 || nothingDone(c.err) {
 				continue
 			}
 			op.Unknown, op.Response, op.Err, op.Place = false, c.response, c.err, place
@@ -67,7 +67,7 @@ func (h *history) resolved(l *ledger) []linear.Operation {
 		all = append(all, op)
 	}
 	for i, c := range l.commands {
-		if body, ok := c.request.(command.Body); ok && c.name == "" && isKV(body) && !refusedByRights(c.err) {
+		if body, ok := c.request.(command.Body); ok && c.name == "" && isKV(body) && !nothingDone(c.err) {
 			place := int64(i) + 1
 			all = append(all, linear.Operation{
 				Client: -1, Call: -place, Return: linear.Forever, Place: place, Request: c.request, Response: c.response, Err: c.err,

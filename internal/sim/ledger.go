@@ -33,8 +33,9 @@ type ledger struct {
 	events  eventLedger
 	tenures tenures
 	fence   fence
-	// rights are users, roles and who may do what.
+	// rights are users, roles and who may do what, alarms what is in force.
 	rights rightsLedger
+	alarms alarmLedger
 }
 
 // decided is one index of the log.
@@ -43,9 +44,10 @@ type decided struct {
 	kind     raft.Kind
 	digest   uint64
 	outcomes uint64
-	// revision is the oracle's after the entry, rights are those after it.
+	// revision is the oracle's after the entry, rights and alarms are those after it.
 	revision id.Revision
 	rights   *rights.Table
+	alarms   []command.Alarm
 }
 
 // placed is one command with the oracle's answer.
@@ -63,7 +65,7 @@ func newLedger() *ledger {
 	return &ledger{
 		oracle: model.New(), byName: map[string]int{}, origins: map[command.Origin]int{}, hashes: map[id.Index]uint64{}, duties: map[string]id.Term{},
 		confLedger: newConfLedger(), events: newEventLedger(), tenures: newTenures(),
-		rights: newRightsLedger(),
+		rights: newRightsLedger(), alarms: alarmLedger{refused: map[string]string{}},
 	}
 }
 
@@ -117,7 +119,7 @@ func (l *ledger) apply(e raft.Entry, outcomes []command.Outcome) error {
 			return err
 		}
 	}
-	now.revision, now.rights = l.oracle.Revision(), l.rights.now
+	now.revision, now.rights, now.alarms = l.oracle.Revision(), l.rights.now, l.alarms.now
 	l.entries = append(l.entries, now)
 	return nil
 }
@@ -163,7 +165,14 @@ func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outc
 	if outcome.Origin != cmd.Origin || outcome.Index != e.Index {
 		return fmt.Errorf("entry %d: the outcome %+v is not that of %+v", e.Index, outcome, cmd.Header)
 	}
-	refused := l.refuses(&cmd)
+	// Alarms are asked first, as etcd does: who may write nothing is told of them too.
+	refused := l.oracle.Stopped(cmd.Body)
+	if refused == nil {
+		refused = l.refuses(&cmd)
+	}
+	if err := l.alarms.never(&p, refused); err != nil {
+		return err
+	}
 	switch {
 	case refused != nil:
 		if p.err = refused; !errors.Is(outcome.Err, refused) || outcome.Response != nil {
@@ -183,11 +192,16 @@ func (l *ledger) obeyOne(e raft.Entry, cmd command.Command, outcome command.Outc
 		if err := l.administer(e.Index, cmd.Body, outcome); err != nil {
 			return fmt.Errorf("entry %d: %w", e.Index, err)
 		}
+	case aboutAlarms(cmd.Body):
+		if p.response, p.err = l.raise(cmd.Body); answerText(p.response, p.err) != answerText(outcome.Response, outcome.Err) {
+			return fmt.Errorf("entry %d: %s gave %s, the oracle %s", e.Index, model.Text(cmd.Body),
+				answerText(outcome.Response, outcome.Err), answerText(p.response, p.err))
+		}
 	}
 	if err := l.obeyed(e.Term, cmd.Body, p.err); err != nil {
 		return fmt.Errorf("entry %d: %s: %w", e.Index, model.Text(cmd.Body), err)
 	}
-	if refused == nil && !isKV(cmd.Body) && !aboutUsers(cmd.Body) {
+	if refused == nil && !isKV(cmd.Body) && !aboutUsers(cmd.Body) && !aboutAlarms(cmd.Body) {
 		if err := l.fact(cmd.Body, outcome.Err); err != nil {
 			return fmt.Errorf("entry %d: %w", e.Index, err)
 		}

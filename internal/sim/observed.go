@@ -53,10 +53,12 @@ func (o *observed) Apply(entries []raft.Entry) ([]command.Outcome, error) {
 	if len(rest) > 0 {
 		w.fail("%v: %d outcomes of no entry", r, len(rest))
 	}
+	w.grown(r)
 	last := entries[len(entries)-1]
 	w.auditor.applied(r, raft.Position{Index: last.Index, Term: last.Term})
-	if r.applied%hashEvery == 0 && r.flipped == nil {
+	if r.applied%hashEvery == 0 && r.flipped == nil && !r.altered {
 		o.hash()
+		w.check(r, r.judgeAlarms(r.applied))
 		w.check(r, r.judgeLog(r.applied-min(r.applied, 2*hashEvery), r.applied))
 	}
 	return outcomes, nil
@@ -123,6 +125,7 @@ func (o *observed) Load(from host.Receiving) error {
 		w.fail("%v is given configuration %+v of %d with a snapshot at %v, where %+v of %d was decided", r, conf.Conf, conf.Index, at, known.Conf, known.Index)
 	}
 	w.check(r, r.judgeStart())
+	w.grown(r)
 	o.hash()
 	return nil
 }

@@ -67,6 +67,9 @@ func (w *world) judgeIdentity(r *replica, c *server.Credentials, who *identity, 
 	if who.token == nil || !table.Enabled {
 		return err
 	}
+	if w.swarm.users.signed {
+		return w.judgeSigned(r, who, err)
+	}
 	g := w.ledger.rights.given[who.token.digest]
 	_, known := table.Users[g.user]
 	good := known && table.Good(who.shown)
@@ -240,7 +243,7 @@ func (a *asked) applied(result host.Result) error {
 	if result.Index <= a.low && !grants {
 		return fmt.Errorf("%s was applied at %d, before it was asked for at %d", requestText(a.request), result.Index, a.low)
 	}
-	if p.rights.Enabled && !refusedByRights(p.err) && !grants {
+	if p.rights.Enabled && !nothingDone(p.err) && !grants {
 		if err := p.rights.Keys(a.who, rights.Of(a.request, func(id.Lease) [][]byte { return nil })); err != nil {
 			return fmt.Errorf("%s of %q was applied at %d, which what he has shown does not allow: %w", requestText(a.request), a.who.User, result.Index, err)
 		}

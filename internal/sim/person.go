@@ -38,8 +38,10 @@ type person struct {
 type token struct {
 	text   string
 	digest command.TokenDigest
-	// asked is when it was asked for, in true time.
-	asked env.Instant
+	// asked is when it was asked for, in true time, had when it had come.
+	asked, had env.Instant
+	// forged: its holder has altered what it says.
+	forged bool
 }
 
 // mostTokens is how many a person keeps: the older ones may be void.
@@ -121,7 +123,11 @@ func (p *person) logIn(t *talk) {
 		return
 	}
 	letters, _, _ := strings.Cut(text, ".")
-	one := token{text: text, digest: sha256.Sum256([]byte(letters)), asked: began}
+	one := token{text: text, digest: sha256.Sum256([]byte(letters)), asked: began, had: w.env.Now()}
+	if w.swarm.users.signed {
+		one.digest = sha256.Sum256([]byte(text))
+		w.check(p, w.ledger.signedFor(one, p.String(), password, t.began))
+	}
 	w.check(p, w.judgeLogIn(one, p.String(), password))
 	if p.tokens = append(p.tokens, one); len(p.tokens) > mostTokens {
 		p.tokens = p.tokens[1:]
@@ -168,6 +174,9 @@ func (p *person) identify(t *talk) (who identity, ok bool) {
 		one := p.tokens[len(p.tokens)-1]
 		if !p.careful && p.rand.OneIn(4) {
 			one = p.tokens[p.rand.Intn(len(p.tokens))]
+		}
+		if p.w.swarm.users.signed && !p.careful && p.rand.OneIn(16) {
+			one.text, one.forged = forge(one.text), true
 		}
 		g := p.w.ledger.rights.given[one.digest]
 		c.Token, c.Shown, who.token, who.shown = one.text, true, &one, rights.Caller{User: g.user, Issued: g.issued}

@@ -101,12 +101,40 @@ var profiles = map[defect.Defect]profile{
 	defect.TokenTooEarly:        {replicas: 3, within: 20, tilt: peopledApart},
 	defect.PasswordRaced:        {replicas: 3, within: 50, tilt: peopledApart},
 	defect.RoleRowsForgotten:    {replicas: 1, within: 20, tilt: peopledRestarting},
+
+	defect.QuotaForgotten:     {replicas: 1, within: 20, tilt: cramped},
+	defect.ReserveSpent:       {replicas: 1, within: 20, tilt: crampedDisks},
+	defect.FullUntold:         {replicas: 1, within: 20, tilt: cramped},
+	defect.RefusedYetProposed: {replicas: 1, within: 20, tilt: crampedDisks},
+	defect.AlarmUnasked:       {replicas: 1, within: 20, tilt: crampedByHand},
+	defect.AlarmUnobeyed:      {replicas: 3, within: 20, tilt: crampedByHand},
+	defect.AlarmReturns:       {replicas: 1, within: 20, tilt: cramped},
+	defect.AlarmsAfterRights:  {replicas: 3, within: 50, tilt: crampedPeople},
+	defect.PacedForGood:       {replicas: 1, within: 20, tilt: crampedSlowly},
+	defect.AlarmKept:          {replicas: 1, within: 20, tilt: crampedSlowly},
+	defect.SignatureUnread:    {replicas: 1, within: 20, tilt: peopledSigned},
+	defect.SignedForGood:      {replicas: 1, within: 20, tilt: peopledSigned},
+	defect.SignedBefore:       {replicas: 1, within: 20, tilt: peopledSigned},
+}
+
+// spaceProfiles are for the mistakes about space that the simulator finds besides those of
+// defect.All: other tests find them too (defect.Space).
+var spaceProfiles = map[defect.Defect]profile{
+	defect.FullRefusesAll:      {replicas: 1, within: 20, tilt: crampedByHand},
+	defect.NestedPutFree:       {replicas: 1, within: 20, tilt: crampedByHand},
+	defect.AlarmsOutliveLoad:   {replicas: 3, within: 50, tilt: crampedBehind},
+	defect.AlarmsForgotten:     {replicas: 1, within: 20, tilt: crampedRestarting},
+	defect.DisarmEndsOthers:    {replicas: 3, within: 20, tilt: crampedByHand},
+	defect.CorruptTakenForFull: {replicas: 1, within: 20, tilt: crampedByHand},
 }
 
 // profileOf finds the profile of a mistake.
 func profileOf(d defect.Defect) (p profile, known bool) {
 	if p, known = profiles[d]; !known {
 		p, known = userProfiles[d]
+	}
+	if !known {
+		p, known = spaceProfiles[d]
 	}
 	return p, known
 }

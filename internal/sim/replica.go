@@ -68,6 +68,7 @@ type replica struct {
 	leads id.Term
 	// expireAt is when the time of leases is to go on next, in true time.
 	expireAt env.Instant
+	room     room
 
 	startAt   env.Instant  // when it is started again
 	downBy    simenv.Crash // what a disk that goes down by itself means
@@ -76,6 +77,9 @@ type replica struct {
 	// harmed: bits of its disk have flipped, and it is not healed yet. No other
 	// member may think that its log is damaged.
 	harmed bool
+	// altered: somebody has changed a value in its store, every checksum is right. Its
+	// state is nobody's: it is not judged.
+	altered bool
 }
 
 // flip is a bit that was inverted on the disk.
@@ -86,10 +90,15 @@ type flip struct {
 }
 
 func newReplica(w *world, number int) *replica {
-	return &replica{
+	r := &replica{
 		w: w, number: number, startAt: env.Never, member: id.Member(number + 1),
 		machine: w.env.Machine(fmt.Sprintf("m%d", number+1)),
 	}
+	if w.swarm.users.signed {
+		r.machine.SetWall(0) // tokens end by the calendar: it must be about the same
+	}
+	r.room = w.newRoom(r)
+	return r
 }
 
 func (r *replica) String() string { return r.machine.Name() }
@@ -201,9 +210,10 @@ func (r *replica) serve() {
 		Tasks: w.Tasks, Rand: w.Rand, MinLeaseTTL: 1, LeaseGrace: s.leases.grace, LeaseCheckpoint: s.leases.checkpoint,
 		Timeout: s.load.timeout, MaxRequestBytes: s.requestBytes(), MaxTxnOps: 128,
 		Peers: &peers{r, r.runs}, StrictReconfig: s.members.strict, MaxLearners: s.members.maxLearners,
-		Auth: r.w.auth(),
+		Auth: r.w.auth(r), Quota: r.room.quota, BackPressure: s.space.backPressure, Disk: r.room.ask(r), SpaceNews: r.room.hear(r),
 	})
 	r.forgotten = r.applied
+	r.room.begin(r)
 	if r.expireAt = env.Never; s.leases.some() {
 		r.expireAt = r.w.env.Now()
 	}
@@ -394,7 +404,13 @@ func (r *replica) judgeStart() error {
 	if d := l.at(mark.Index); d != nil && d.term != mark.Term {
 		return fmt.Errorf("the store's mark %d is of term %d, the entry of term %d", mark.Index, mark.Term, d.term)
 	}
+	if r.altered {
+		return nil
+	}
 	if err := r.judgeState(l.revisionAt(mark.Index)); err != nil {
+		return err
+	}
+	if err := r.judgeAlarms(mark.Index); err != nil {
 		return err
 	}
 	return r.judgeRights(mark.Index)
@@ -420,6 +436,9 @@ func (r *replica) judge() error {
 		return err
 	}
 	if err := r.judgeRights(r.applied); err != nil {
+		return err
+	}
+	if err := r.judgeAlarms(r.applied); err != nil {
 		return err
 	}
 	hash, err := r.state.Hash()

@@ -130,12 +130,16 @@ func (w *world) signed(r *replica, h command.Header) command.Header {
 	return h
 }
 
-// auth is how members know callers.
-func (w *world) auth() server.AuthOptions {
+// auth is how a member knows callers.
+func (w *world) auth(r *replica) server.AuthOptions {
 	if !w.swarm.users.some() {
 		return server.AuthOptions{}
 	}
-	return server.AuthOptions{Passwords: passwords{}, TokenTTL: w.swarm.users.ttl, Certificates: true}
+	o := server.AuthOptions{Passwords: passwords{}, TokenTTL: w.swarm.users.ttl, Certificates: true}
+	if w.swarm.users.signed {
+		o.Signed = w.signer(r)
+	}
+	return o
 }
 
 // passwords are those of a world: no time is spent on them. It implements

@@ -25,9 +25,6 @@ type scene struct {
 	lessee  *lessee
 }
 
-// never is longer than any scene.
-const never = 1000 * time.Hour
-
 func newScene(t *testing.T, replicas int, tilt func(*swarm)) *scene {
 	t.Helper()
 	skipAlone(t)

@@ -37,6 +37,7 @@ const (
 	runOverseer
 	runActor
 	runExpire
+	runSpace
 )
 
 // maxSteps ends a world that never comes to rest at one time.
@@ -77,6 +78,9 @@ func (w *world) choices(list []runnable) []runnable {
 		}
 		if r.expireAt <= now {
 			list = append(list, runnable{runExpire, r, 0})
+		}
+		if r.room.due <= now {
+			list = append(list, runnable{runSpace, r, 0})
 		}
 		for i := range r.stages {
 			if s := &r.stages[i]; s.ready || s.due <= now {
@@ -123,7 +127,7 @@ func (w *world) nextDue() env.Instant {
 			continue
 		}
 		next = min(next, r.syncDue())
-		idle := r.expireAt
+		idle := min(r.expireAt, r.room.due)
 		for i := range r.stages {
 			if r.stages[i].ready {
 				idle = 0
@@ -179,6 +183,8 @@ func (w *world) happen(c runnable) {
 		w.actors[c.n].act()
 	case runExpire:
 		r.expire()
+	case runSpace:
+		r.keepSpace()
 	}
 	for _, r := range w.replicas {
 		r.afterwards()

@@ -29,9 +29,10 @@ func (o Options) plan() (p plan, draw *simenv.Rand) {
 	p.drawLater(simenv.NewRand(o.Seed, o.family()+", later"), p.founders)
 	p.drawWatches(simenv.NewRand(o.Seed, o.family()+", watches"))
 	p.drawUsers(simenv.NewRand(o.Seed, o.family()+", users"))
+	p.drawSpace(simenv.NewRand(o.Seed, o.family()+", space"))
 	if o.Profile != nil {
-		// What a profile is about, it brings: nobody else watches, has leases or a name.
-		p.watches, p.leases, p.users = watchSwarm{}, leaseSwarm{}, userSwarm{}
+		// What a profile is about, it brings: nobody else watches, has leases or a name, and there is room.
+		p.watches, p.leases, p.users, p.space = watchSwarm{}, leaseSwarm{}, userSwarm{}, spaceSwarm{}
 		o.Profile(&p.swarm)
 	}
 	for _, name := range o.Without {
@@ -130,6 +131,11 @@ func memberCuts() []cut {
 func watchCuts() []cut {
 	return []cut{
 		{"people", func(p *plan) { p.users = userSwarm{} }},
+		{"scarcity", func(p *plan) { p.space = spaceSwarm{} }},
+		{"scarce-disks", func(p *plan) { p.space.scarce = 0 }},
+		{"hands", func(p *plan) { p.space.byHand = 0 }},
+		{"a-spender", func(p *plan) { p.space.spenders = min(1, p.space.spenders) }},
+		{"signatures", func(p *plan) { p.users.signed = false }},
 		{"a-person", func(p *plan) { p.users.people = min(1, p.users.people) }},
 		{"lessees", func(p *plan) { p.leases.lessees = 0 }},
 		{"lockers", func(p *plan) { p.leases.lockers = 0 }},

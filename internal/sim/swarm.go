@@ -40,6 +40,7 @@ type swarm struct {
 	watches watchSwarm
 	leases  leaseSwarm
 	users   userSwarm
+	space   spaceSwarm
 	// cluster: members may come and go.
 	cluster bool
 	members memberSwarm
@@ -66,8 +67,8 @@ func (m memberSwarm) total() int64 {
 
 // requestBytes is the largest request that the services take.
 func (s *swarm) requestBytes() int {
-	if s.users.some() {
-		return 32 * pieceBytes // txns of people
+	if s.users.some() || s.space.some() {
+		return 32 * pieceBytes // txns of people, values of spenders
 	}
 	if s.cluster {
 		return 4 * pieceBytes // the founders' names are in one
@@ -142,6 +143,7 @@ type userSwarm struct {
 	pause    time.Duration // mean time between the calls of one
 	changes  time.Duration // mean time between changes of users and roles
 	ttl      time.Duration // of tokens
+	signed   bool          // tokens are signed
 	watching int64         // permille of watchers that are judged as somebody
 }
 
@@ -248,6 +250,9 @@ func (s *swarm) drawUsers(r *simenv.Rand) {
 		changes:  oneOf(r, 30*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond),
 		ttl:      oneOf(r, 300*time.Millisecond, 2*time.Second, time.Minute),
 		watching: oneOf[int64](r, 0, 500, 1000),
+	}
+	if s.users.signed = r.OneIn(3); s.users.signed {
+		s.users.ttl = oneOf(r, 3*time.Second, time.Minute) // they end at a full second
 	}
 }
 
@@ -380,7 +385,7 @@ func (s swarm) String() string {
 	if s.cluster {
 		text = fmt.Sprintf("\nmembers %+v", s.members)
 	}
-	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v\nwatches %+v\nleases  %+v\nusers   %+v",
+	return fmt.Sprintf("storm %v, election %v, turn cost %v, segments %d..%d, batch %d, flush %d, retain %d, memtable %d\nnetwork %+v\nfaults  %+v\nload    %+v\nwatches %+v\nleases  %+v\nusers   %+v\nspace   %+v",
 		s.storm, s.election, s.turnCost, s.segmentBytes, s.maxSegmentBytes, s.batchBytes, s.flushBytes,
-		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load, s.watches, s.leases, s.users) + text
+		s.retainBytes, s.memtableBytes, s.network, s.faults, s.load, s.watches, s.leases, s.users, s.space) + text
 }

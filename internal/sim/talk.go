@@ -33,7 +33,9 @@ type talk struct {
 	tag       uint64
 	result    host.Result
 	answered  bool
-	giveUp    env.Instant
+	// asked and told are when the latest call was made and answered.
+	asked, told env.Instant
+	giveUp      env.Instant
 }
 
 // errHungUp is what a talk hears whose member has died.
@@ -90,7 +92,8 @@ func (t *talk) await(start func(host.Call)) (host.Result, error) {
 	timeout := t.w.swarm.load.timeout
 	t.tag++
 	t.waiting, t.answered = true, false
-	t.giveUp = t.w.env.Now().Add(timeout + patience)
+	t.asked = t.w.env.Now()
+	t.giveUp = t.asked.Add(timeout + patience)
 	start(host.Call{To: t, Tag: t.tag, Deadline: t.replica.process.Clock.Now().Add(timeout)})
 	if !t.pause(struct{}{}) {
 		return host.Result{}, errHungUp
@@ -111,5 +114,5 @@ func (t *talk) Push(r host.Result) {
 		t.w.fail("%s: a call has ended twice, or after its member did: %+v", t.name, r)
 		return
 	}
-	t.answered, t.result = true, r
+	t.answered, t.result, t.told = true, r, t.w.env.Now()
 }

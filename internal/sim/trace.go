@@ -34,6 +34,7 @@ var Marks = []string{
 	markChange[command.AddMember], markChange[command.AddLearner], markChange[command.RemoveMember], markChange[command.PromoteMember],
 	markPast, markBookmark, markOvertaken, markEnded, markLocked, markNoted,
 	markToken, markTokenTaken, markDenied, markOutdated, markRevoked,
+	markFull, markAlarmed, markScarce, markStopped, markDisarmed, markSigned, markForged, markSignedOver,
 	markJoint, markLost, markRemoved, markShutDown, markStrict,
 }
 
@@ -80,6 +81,14 @@ const (
 	markDenied         = "somebody was refused what is not his"
 	markOutdated       = "a command met another revision of users and roles than it was judged by"
 	markRevoked        = "a watch ended with its permission"
+	markFull           = "somebody was refused for want of space by his member"
+	markAlarmed        = "somebody was refused because of an alarm"
+	markStopped        = "a command met an alarm where it was applied"
+	markScarce         = "somebody was refused since a disk was near full"
+	markDisarmed       = "an alarm was ended"
+	markSigned         = "a signed token was taken"
+	markForged         = "a forged token was refused"
+	markSignedOver     = "a signed token had ended"
 	markPowerAll       = "all members lost their power at once"
 )
 
@@ -111,6 +120,7 @@ const (
 	eventWatch
 	eventWatched
 	eventExpire
+	eventSpace
 )
 
 // fold adds an event and its numbers to the hash.

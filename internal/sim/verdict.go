@@ -25,6 +25,7 @@ func (w *world) settle() {
 		}
 		w.converge()
 	}
+	w.spaceHolds()
 	w.peopleAreKnown()
 	w.leasesEnd()
 	w.watchesEnd()

@@ -22,8 +22,11 @@ type world struct {
 	lockers  []*locker
 	talks    uint64
 	// people have to say who they are, admin says what they may.
-	people   []*person
-	admin    *administrator
+	people []*person
+	admin  *administrator
+	// spenders write where room is scarce, keeper gives it back.
+	spenders []*spender
+	keeper   *keeper
 	actors   []actor
 	overseer *overseer
 	// lost is the member whose machine is gone for good while it is a member yet.
@@ -132,6 +135,14 @@ func (w *world) populate() {
 		w.people = append(w.people, newPerson(w, i))
 		w.actors = append(w.actors, w.people[i])
 	}
+	for i := range w.swarm.space.spenders {
+		w.spenders = append(w.spenders, newSpender(w, i))
+		w.actors = append(w.actors, w.spenders[i])
+	}
+	if w.swarm.space.some() {
+		w.keeper = newKeeper(w)
+		w.actors = append(w.actors, w.keeper)
+	}
 }
 
 // idle says that no call is under way.
@@ -161,6 +172,11 @@ func (w *world) idle() bool {
 			return false
 		}
 	}
+	for _, c := range w.spenders {
+		if c.current != nil {
+			return false
+		}
+	}
 	return w.admin == nil || w.admin.current == nil
 }
 
@@ -171,6 +187,12 @@ func (w *world) hangUp() {
 	}
 	if w.admin != nil {
 		w.admin.hangUp()
+	}
+	for _, c := range w.spenders {
+		c.hangUp()
+	}
+	if w.keeper != nil {
+		w.keeper.hangUp()
 	}
 }
 

@@ -32,8 +32,8 @@ func (s *Store) Alarms() []command.Alarm {
 	})
 }
 
-// alarmed says which alarm refuses a request.
-func (s *Store) alarmed(request any) error {
+// Stopped says which alarm refuses a request.
+func (s *Store) Stopped(request any) error {
 	var full, corrupt bool
 	for a := range s.alarms {
 		full = full || a.Type == command.AlarmNoSpace

@@ -121,7 +121,7 @@ func (s *Store) Do(request any) (response any, err error) {
 // Apply applies a request that has been validated. A refused request changes
 // nothing.
 func (s *Store) Apply(request any) (response any, err error) {
-	if err := s.alarmed(request); err != nil {
+	if err := s.Stopped(request); err != nil {
 		return nil, err
 	}
 	switch r := request.(type) {
