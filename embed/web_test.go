@@ -38,6 +38,12 @@ func post(t *testing.T, m *member, path, body string, headers ...string) (int, m
 		t.Fatalf("%s: %q", path, text)
 	}
 	delete(got, "header")
+	if _, refused := got["code"]; refused {
+		if got["error"] != got["message"] {
+			t.Errorf("%s: the field of older gateways is %v: %s", path, got["error"], text)
+		}
+		delete(got, "error")
+	}
 	return resp.StatusCode, got
 }
 

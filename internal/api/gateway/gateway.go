@@ -154,17 +154,20 @@ func (c *compact) Marshal(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// failure is the body of an answer that says why there is none.
+// failure is the body of an answer that says why there is none. Error is Message once
+// more: clients that were written for etcd 3.5 and older look for the text there
+// (decision 0033).
 type failure struct {
 	Code    uint32   `json:"code"`
 	Message string   `json:"message"`
 	Details []string `json:"details"`
+	Error   string   `json:"error"`
 }
 
 // writeError answers with an error of gRPC and the HTTP status that belongs to it.
 func writeError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 	st := status.Convert(err)
-	body, err := json.Marshal(failure{Code: uint32(st.Code()), Message: st.Message(), Details: []string{}})
+	body, err := json.Marshal(failure{Code: uint32(st.Code()), Message: st.Message(), Details: []string{}, Error: st.Message()})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

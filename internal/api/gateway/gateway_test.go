@@ -55,8 +55,8 @@ func TestRefusals(t *testing.T) {
 		{"no JSON", "POST", "/v3/kv/range", `{"key":`, "", false, 400, `{"code":3,"message":"`},
 		{"no JSON for a lock", "POST", "/v3/lock/lock", `{"name":1}`, "", false, 400, `{"code":3,"message":"`},
 		{"no base64", "POST", "/v3/kv/range", `{"key":"?"}`, "", false, 400, `{"code":3,"message":"`},
-		{"another method", "GET", "/v3/kv/range", ``, "", false, 501, `{"code":12,"message":"Method Not Allowed","details":[]}`},
-		{"no such path", "POST", "/v3/kv/rangestream", `{}`, "", false, 404, `{"code":5,"message":"Not Found","details":[]}`},
+		{"another method", "GET", "/v3/kv/range", ``, "", false, 501, `{"code":12,"message":"Method Not Allowed","details":[],"error":"Method Not Allowed"}`},
+		{"no such path", "POST", "/v3/kv/rangestream", `{}`, "", false, 404, `{"code":5,"message":"Not Found","details":[],"error":"Not Found"}`},
 		{"too much", "POST", "/v3/kv/put", `{"value":"` + strings.Repeat("A", 2<<20) + `"}`, "", false, 400, `{"code":3,"message":"http: request body too large"`},
 	} {
 		w := ask(alone(t, c.refuses), c.method, c.path, c.body, c.name)

@@ -53,6 +53,15 @@ func (a *Authority) Issue(t testing.TB, name string, hosts ...string) (certFile,
 	return certFile, keyFile
 }
 
+// IssueNameless is Issue for a client whose certificate has no common name; name is of
+// the files only.
+func (a *Authority) IssueNameless(t testing.TB, name string) (certFile, keyFile string) {
+	t.Helper()
+	certFile, keyFile = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+"-key.pem")
+	a.issue(t, certFile, keyFile, "", time.Now().Add(time.Hour), nil)
+	return certFile, keyFile
+}
+
 // Replace makes a certificate and its key in the place of others, each file at once,
 // the certificate first.
 func (a *Authority) Replace(t testing.TB, certFile, keyFile, name string, hosts ...string) {

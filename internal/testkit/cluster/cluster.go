@@ -39,6 +39,9 @@ type Options struct {
 	// Direct has members advertise the port that they listen on; else a proxy
 	// stands between.
 	Direct bool
+	// User and Password are whose questions the members answer, where users are
+	// checked.
+	User, Password string
 }
 
 // Cluster is some members and what lies between them.
@@ -145,13 +148,12 @@ func (c *Cluster) Endpoints() (list []string) {
 }
 
 // client is one of the official Go client, for some endpoints.
-func client(t testing.TB, endpoints []string) *clientv3.Client {
-	t.Helper()
-	cl, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
+func (c *Cluster) client(endpoints []string) (*clientv3.Client, error) {
+	config := clientv3.Config{Endpoints: endpoints, Username: c.opts.User, Password: c.opts.Password, Logger: zap.NewNop()}
+	if config.Username != "" {
+		config.DialTimeout = 2 * time.Second // for the token, which it waits for
 	}
-	return cl
+	return clientv3.New(config)
 }
 
 // KV makes a client for the members, ended with the test.
@@ -161,7 +163,10 @@ func (c *Cluster) KV(members ...*Member) *clientv3.Client {
 	for _, m := range members {
 		endpoints = append(endpoints, "http://"+m.Client)
 	}
-	cl := client(c.t, endpoints)
+	cl, err := c.client(endpoints)
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	c.t.Cleanup(func() { cl.Close() })
 	return cl
 }

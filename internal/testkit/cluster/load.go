@@ -65,7 +65,10 @@ func (c *Cluster) StartLoad(o LoadOptions) *Load {
 		l.keys = append(l.keys, fmt.Sprintf("%s/%02d", o.Prefix, i))
 	}
 	for worker := range o.Writers + o.Readers {
-		cl := client(c.t, c.Endpoints())
+		cl, err := c.client(c.Endpoints())
+		if err != nil {
+			c.t.Fatal(err)
+		}
 		l.clients = append(l.clients, cl)
 		l.workers.Go(func() {
 			pace := time.NewTicker(o.Pace)

@@ -240,7 +240,11 @@ func (m *Member) Wipe() {
 // status asks the member itself.
 func (m *Member) status(ctx context.Context) (*clientv3.StatusResponse, error) {
 	if m.asked == nil {
-		m.asked = client(m.c.t, []string{"http://" + m.Client})
+		asked, err := m.c.client([]string{"http://" + m.Client})
+		if err != nil {
+			return nil, err // of a user: the member is asked for a token
+		}
+		m.asked = asked
 	}
 	return m.asked.Status(ctx, "http://"+m.Client)
 }
