@@ -13,6 +13,10 @@ import (
 // disks have work with it that clients would wait behind. There is no pause for a
 // follower that does not get nearer to the end of the log, and none while nothing is
 // committed: then it may be the one that the others need for a quorum.
+//
+// A follower that has nothing is sent the state instead, if the whole log is longer
+// than what a restart replays: its disk writes a state once, but what it replays goes
+// into its log, into tables, and through their compactions.
 
 // logEnd is what the stepper knows of the end of a group's log.
 type logEnd struct {
@@ -20,6 +24,8 @@ type logEnd struct {
 	commit, last id.Index
 	// moved is when commit last moved, or nothing was left to commit.
 	moved env.Instant
+	// wrote is when entries last came.
+	wrote env.Instant
 	// reads wait for their time.
 	reads []pacedRead
 	// The last read was for to, at at; it lacked so many entries.
@@ -43,7 +49,7 @@ func (e *logEnd) follow(out *raft.Output, now env.Instant) {
 		e.last = out.Install.At.Index
 	}
 	if n := len(out.Entries); n > 0 {
-		e.last = out.Entries[n-1].Index
+		e.last, e.wrote = out.Entries[n-1].Index, now
 	}
 }
 
@@ -53,16 +59,25 @@ func (e *logEnd) stalled(now env.Instant, d time.Duration) bool {
 	return e.commit < e.last && now.Sub(e.moved) > d
 }
 
-// bulkPause is how long a group pauses between two pieces of what others lack.
+// bulkPause is how long a group pauses between two pieces of what others lack: see
+// chunkPause.
 func (s *stepper) bulkPause(g *Group) time.Duration {
-	if g.hurried.Load() || g.step.stalled(g.now, s.h.opts.Heartbeat) {
+	hurry := g.hurry.Load()
+	switch {
+	case hurry >= mostHurry || g.step.stalled(g.now, s.h.opts.Heartbeat):
 		return 0
+	case g.now.Sub(g.step.wrote) < busyFor:
+		return busyPause >> hurry
 	}
 	return chunkPause
 }
 
 // load has entries read back for a follower, now or when it is time.
 func (s *stepper) load(g *Group, l raft.Load) {
+	if l.Low == 1 && g.logged.Load() > s.h.opts.Limits.FlushBytes {
+		s.loaded(g, l, nil)
+		return
+	}
 	e := &g.step.logEnd
 	lag := e.last - l.Low
 	behind := l.To == e.to && lag >= e.lag && g.now.Sub(e.at) < time.Second
@@ -90,10 +105,16 @@ func (s *stepper) read(g *Group, l raft.Load) {
 		if err != nil && !isTrimmed(err) {
 			h.fail(err)
 		}
-		h.stepper.inbox.report(report{kind: reportLoaded, g: g, more: &loadedEntries{l, entries}})
-		h.wake(stepStage)
+		s.loaded(g, l, entries)
 		return true
 	})
+}
+
+// loaded hands to the stepper what was read; no entries say that they are not to be
+// had, and a snapshot is.
+func (s *stepper) loaded(g *Group, l raft.Load, entries []raft.Entry) {
+	s.inbox.report(report{kind: reportLoaded, g: g, more: &loadedEntries{l, entries}})
+	s.h.wake(stepStage)
 }
 
 // turnReads begins the reads whose time has come.

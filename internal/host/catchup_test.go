@@ -31,9 +31,10 @@ func (w *world) catchUp(m, than *member) time.Duration {
 	return w.sim.Now().Sub(begun)
 }
 
-// What a follower lacks goes to it at a pace, while clients are served.
+// What a follower lacks goes to it at a pace.
 func TestCatchingUpIsPaced(t *testing.T) {
 	w, leader, away, _ := farBehind(t, 400, 200)
+	w.run(busyFor)
 	away.back()
 	took := w.catchUp(away, leader)
 	if least := 200 / 4 * chunkPause * 3 / 4; took < least || took > 4*least+time.Second {
@@ -44,6 +45,71 @@ func TestCatchingUpIsPaced(t *testing.T) {
 	}
 	w.converge()
 	w.check()
+}
+
+// While clients write the pace is a slower one.
+func TestCatchingUpIsSlowerWhileClientsWrite(t *testing.T) {
+	w, leader, away, _ := farBehind(t, 403, 200)
+	w.until(time.Second, "the end of what clients wait for", w.isDone)
+	away.back()
+	begun := w.sim.Now()
+	for away.state.mark.Index < 200 {
+		leader.propose(0, 0)
+		leader.turn(stepStage)
+		w.run(busyFor / 2)
+		if w.sim.Now().Sub(begun) > time.Minute {
+			t.Fatalf("it has %v", away.state.mark)
+		}
+	}
+	if took, least := w.sim.Now().Sub(begun), 200/4*busyPause*3/4; took < least {
+		t.Errorf("200 KB in pieces of 4 took %v", took)
+	}
+	w.converge()
+	w.check()
+}
+
+// A member that has nothing is sent the state when the log is longer than what a
+// restart replays; one that was away is read the same log back.
+func TestOneThatHasNothingIsSentTheStateRatherThanALongLog(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fresh bool
+		flush int64
+		loads int
+	}{
+		{"a long log", true, 1000, 1},
+		{"a short log", true, 1 << 20, 0},
+		{"one that was away", false, 1000, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 404, 3)
+			w.limits.FlushBytes, w.limits.CacheBytes = c.flush, 1
+			late := w.members[2]
+			w.members[0].start()
+			w.members[1].start()
+			if !c.fresh {
+				late.start()
+			}
+			leader := w.untilLed()
+			if !c.fresh {
+				if leader == late {
+					late = w.members[0]
+				}
+				w.converge()
+				late.crash(simenv.ProcessCrash)
+			}
+			for range 100 {
+				w.result(leader.propose(100, 0))
+			}
+			w.run(2 * time.Second)
+			late.back()
+			w.catchUp(late, leader)
+			if base := leader.host.opts.Log.Bounds(1).Base; late.state.loads != c.loads || base.Index != 0 {
+				t.Errorf("%d states were sent, and the log begins after %v", late.state.loads, base)
+			}
+			w.settled()
+		})
+	}
 }
 
 // The same follower is needed for a quorum: clients wait for it, and nothing else

@@ -34,7 +34,8 @@ type Group struct {
 	alone    atomic.Bool   // there is no other member, voter or learner
 	damaged  atomic.Bool   // neither votes nor stands (rule 5)
 	held     atomic.Uint64 // the log from here on is needed by a follower that is sent a state
-	hurried  atomic.Bool   // and that is more than the retention
+	hurry    atomic.Int32  // how many quarters of the retention that takes, at most mostHurry
+	logged   atomic.Int64  // about how many bytes the log has
 
 	// mu guards the node and now: the stepper holds it while it steps this group,
 	// Status and Transfer for a moment.

@@ -97,6 +97,7 @@ func (p *persister) retain(now env.Instant) (worked bool) {
 			p.house = now // segments may be free now
 			p.weigh(now)
 			base := log.Retain(g.id, l.durable, p.keepFrom(g))
+			g.logged.Store(log.BytesAfter(g.id, base.Index))
 			if base.Index > l.base {
 				l.base = base.Index
 				p.h.stepper.inbox.report(report{kind: reportTrimmed, g: g, base: base})
@@ -116,11 +117,16 @@ func (p *persister) retain(now env.Instant) (worked bool) {
 // store that takes long to send could never be joined under load.
 func (p *persister) keepFrom(g *Group) id.Index {
 	keep, held := p.retained(g), id.Index(g.held.Load())
-	g.hurried.Store(held != 0 && held < keep)
-	if held != 0 {
-		keep = min(keep, held)
+	if held == 0 {
+		g.hurry.Store(0)
+		return keep
 	}
-	return keep
+	hurry := int64(mostHurry)
+	if held >= keep {
+		hurry = min(hurry, mostHurry*p.h.opts.Log.BytesAfter(g.id, held-1)/max(1, p.h.opts.Limits.RetainBytes))
+	}
+	g.hurry.Store(int32(hurry))
+	return min(keep, held)
 }
 
 // retained is where what is kept in any case begins: after what the store holds

@@ -305,6 +305,6 @@ func (s *stepper) hold(g *Group) {
 	}
 	g.held.Store(uint64(hold))
 	if hold == 0 {
-		g.hurried.Store(false)
+		g.hurry.Store(0)
 	}
 }

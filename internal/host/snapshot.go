@@ -28,9 +28,16 @@ const (
 	// chunkPause paces all transfers of a member together to 20 MB a second, as
 	// flushes and compactions are that nobody waits for: a chunk takes a processor,
 	// the disk and the network on two members for some milliseconds, and puts shall
-	// not wait behind it. A transfer for which more log has to be kept than the
-	// retention allows does not pause; see also bulkPause.
+	// not wait behind it. While entries come, and until busyFor after the last, it is
+	// busyPause: 5 MB a second.
+	//
+	// Meanwhile the log is kept that the receiver will need. With each quarter of the
+	// retention that this takes the pause is half as long; a transfer for which more
+	// has to be kept than the retention allows does not pause; see also bulkPause.
 	chunkPause = 12 * time.Millisecond
+	busyPause  = 4 * chunkPause
+	busyFor    = time.Second
+	mostHurry  = 4
 	// readShare makes a transfer pause for so many times as long as it took to read a
 	// chunk: it takes at most a fifth of a disk that is slow or busy.
 	readShare = 4

@@ -210,7 +210,7 @@ func TestTheLogIsKeptForOneThatIsSentAState(t *testing.T) {
 	if base := leader.host.opts.Log.Bounds(1).Base.Index; base > at || leader.state.m.saved.mark.Index <= at+5 {
 		t.Fatalf("the log begins after %d, the state that is sent is at %d, the store at %d", base, at, leader.state.m.saved.mark.Index)
 	}
-	if !leader.group.hurried.Load() {
+	if leader.group.hurry.Load() < mostHurry {
 		t.Error("the transfer is in no hurry")
 	}
 	w.onSend = nil
@@ -223,7 +223,7 @@ func TestTheLogIsKeptForOneThatIsSentAState(t *testing.T) {
 		w.result(leader.proposeSize(8000))
 	}
 	w.until(10*time.Second, "the log to be let go", func() bool { return leader.host.opts.Log.Bounds(1).Base.Index > at })
-	if leader.group.hurried.Load() {
+	if leader.group.hurry.Load() > 0 {
 		t.Error("still in a hurry")
 	}
 }
