@@ -95,6 +95,7 @@ func TestOneThatHasNothingIsSentTheStateRatherThanALongLog(t *testing.T) {
 				if leader == late {
 					late = w.members[0]
 				}
+				w.result(leader.put(0))
 				w.converge()
 				late.crash(simenv.ProcessCrash)
 			}
