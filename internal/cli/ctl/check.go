@@ -251,7 +251,7 @@ func (s *session) check(cmd *cobra.Command, k *checking, clients int, do func([]
 	}
 	if !passed {
 		fmt.Fprintln(s.Stdout, "FAIL")
-		return exit.Reported
+		return exit.ErrReported
 	}
 	_, err = fmt.Fprintln(s.Stdout, "PASS")
 	return err

@@ -34,7 +34,7 @@ func (s *session) defrag(cmd *cobra.Command, all bool) error {
 			took := time.Since(began)
 			cancel()
 			if err != nil {
-				trouble = exit.Reported
+				trouble = exit.ErrReported
 				fmt.Fprintf(s.Stderr, "Failed to defragment etcd member[%s]. took %s. (%v)\n", endpoint, took, err)
 				continue
 			}

@@ -117,7 +117,7 @@ func (s *session) endpointStatus(cmd *cobra.Command, all bool) error {
 		var trouble error
 		for i, endpoint := range endpoints {
 			if failures[i] != nil {
-				trouble = exit.Reported
+				trouble = exit.ErrReported
 				fmt.Fprintf(s.Stderr, "Failed to get the status of endpoint %s (%v)\n", endpoint, failures[i])
 				continue
 			}

@@ -92,7 +92,7 @@ func (s *session) fillFromEnvironment(fs *pflag.FlagSet) error {
 		case value == "": // as if there were none
 		case given[name]:
 			log.Log(context.Background(), telemetry.LevelFatal, shadowed, "environment-variable", name)
-			return exit.Reported
+			return exit.ErrReported
 		default:
 			if err := fs.Set(f.Name, value); err != nil {
 				return exit.BadArgs("invalid value %q for %s: %v", value, name, err)

@@ -97,7 +97,7 @@ func (s *session) follow(p *print.Printer, responses clientv3.WatchChan, command
 				fmt.Sprintf("ETCD_WATCH_VALUE=%q", e.Kv.GetValue()))
 			if err := run.Run(); err != nil {
 				fmt.Fprintf(s.Stderr, "command %q error (%v)\n", command, err)
-				return exit.Reported
+				return exit.ErrReported
 			}
 		}
 	}

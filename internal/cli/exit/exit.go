@@ -20,8 +20,8 @@ const (
 	CodeBadArgs       = 128
 )
 
-// Reported ends a command whose trouble is on standard error already.
-var Reported = errors.New("reported")
+// ErrReported ends a command whose trouble is on standard error already.
+var ErrReported = errors.New("reported")
 
 // failure is an error with the exit code that it asks for.
 type failure struct {
@@ -69,7 +69,7 @@ func Code(err error) int {
 // Tell writes the line by which a program says why it ends, unless there is nothing to
 // say or it was said, and returns the exit code.
 func Tell(stderr io.Writer, err error) int {
-	if err != nil && !errors.Is(err, Reported) {
+	if err != nil && !errors.Is(err, ErrReported) {
 		fmt.Fprintln(stderr, "Error:", err)
 	}
 	return Code(err)

@@ -24,8 +24,8 @@ func TestTell(t *testing.T) {
 		{BadFeature("none"), "Error: none\n", 4},
 		{fmt.Errorf("twice: %w", BadArgs("wrong")), "Error: twice: wrong\n", 128},
 		{fmt.Errorf("form: %w", print.ErrFormat), "Error: form: " + print.ErrFormat.Error() + "\n", 4},
-		{Reported, "", 1},
-		{With(CodeBadConnection, Reported), "", 2},
+		{ErrReported, "", 1},
+		{With(CodeBadConnection, ErrReported), "", 2},
 	} {
 		var said strings.Builder
 		if code := Tell(&said, tc.err); code != tc.code || said.String() != tc.says {

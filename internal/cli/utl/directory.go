@@ -28,7 +28,7 @@ func defragCommand(s *session) *cobra.Command {
 			}
 			if err := ours(dir); err != nil {
 				fmt.Fprintf(s.Stderr, "Failed to defragment etcd data[%s] (%v)\n", dir, err)
-				return exit.Reported
+				return exit.ErrReported
 			}
 			s.log().Info("nothing to defragment: a running member gives space back as it is written to, and at once by etcdctl defrag", "data-dir", dir)
 			return nil
