@@ -104,9 +104,9 @@ func (w *Writer) WriteFacts(f *Facts) error {
 		name string
 		rows []bucketRow
 	}{
-		{bucketMeta, f.metaRows()}, {bucketLeases, f.leaseRows()}, {bucketAlarms, f.alarmRows()},
-		{bucketAuth, f.authRows()}, {bucketUsers, f.userRows()}, {bucketRoles, f.roleRows()},
-		{bucketMembers, f.memberRows()}, {bucketRemoved, f.removedRows()}, {bucketCluster, f.clusterRows()},
+		{bucketMeta, f.metaRows()}, {bucketLeases, rowsOf(f.Leases, (*Lease).row)}, {bucketAlarms, rowsOf(f.Alarms, (*Alarm).row)},
+		{bucketAuth, f.authRows()}, {bucketUsers, rowsOf(f.Users, (*User).row)}, {bucketRoles, rowsOf(f.Roles, (*Role).row)},
+		{bucketMembers, rowsOf(f.Members, (*Member).row)}, {bucketRemoved, rowsOf(f.Removed, removedRow)}, {bucketCluster, f.clusterRows()},
 	} {
 		slices.SortFunc(b.rows, func(a, b bucketRow) int { return bytes.Compare(a.key, b.key) })
 		w.Begin(b.name)
@@ -157,21 +157,55 @@ func (f *Facts) metaRows() []bucketRow {
 	return rows
 }
 
-func (f *Facts) leaseRows() (rows []bucketRow) {
-	for _, l := range f.Leases {
-		b := appendNumber(nil, 1, uint64(l.ID))
-		b = appendNumber(b, 2, uint64(l.TTL))
-		rows = append(rows, bucketRow{binary.BigEndian.AppendUint64(nil, uint64(l.ID)), appendNumber(b, 3, uint64(l.Remaining))})
+// rowsOf makes a row of each item of a list.
+func rowsOf[T any](list []T, row func(*T) bucketRow) (rows []bucketRow) {
+	for i := range list {
+		rows = append(rows, row(&list[i]))
 	}
 	return rows
 }
 
-func (f *Facts) alarmRows() (rows []bucketRow) {
-	for _, a := range f.Alarms {
-		rows = append(rows, bucketRow{appendNumber(appendNumber(nil, 1, a.Member), 2, uint64(a.Type)), nil})
-	}
-	return rows
+func (l *Lease) row() bucketRow {
+	b := appendNumber(nil, 1, uint64(l.ID))
+	b = appendNumber(b, 2, uint64(l.TTL))
+	return bucketRow{binary.BigEndian.AppendUint64(nil, uint64(l.ID)), appendNumber(b, 3, uint64(l.Remaining))}
 }
+
+func (a *Alarm) row() bucketRow {
+	return bucketRow{appendNumber(appendNumber(nil, 1, a.Member), 2, uint64(a.Type)), nil}
+}
+
+func (u *User) row() bucketRow {
+	b := appendBytes(appendBytes(nil, 1, []byte(u.Name)), 2, u.Hash)
+	for _, role := range u.Roles {
+		b = appendBytes(b, 3, []byte(role))
+	}
+	var options []byte
+	if u.NoPassword {
+		options = appendNumber(nil, 1, 1)
+	}
+	// The options are there even if they say nothing: so etcd writes them.
+	return named(u.Name, appendMessage(b, 4, options))
+}
+
+func (r *Role) row() bucketRow {
+	b := appendBytes(nil, 1, []byte(r.Name))
+	for _, p := range r.Permissions {
+		one := appendNumber(nil, 1, uint64(p.Type))
+		b = appendMessage(b, 2, appendBytes(appendBytes(one, 2, p.Key), 3, p.End))
+	}
+	return named(r.Name, b)
+}
+
+func (m *Member) row() bucketRow {
+	text, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // it is made of numbers and strings
+	}
+	return named(strconv.FormatUint(m.ID, 16), text)
+}
+
+func removedRow(m *uint64) bucketRow { return named(strconv.FormatUint(*m, 16), []byte(removedMark)) }
 
 func (f *Facts) authRows() []bucketRow {
 	enabled := []byte{0}
@@ -179,54 +213,6 @@ func (f *Facts) authRows() []bucketRow {
 		enabled[0] = 1
 	}
 	return []bucketRow{named(rowEnabled, enabled), named(rowRevision, binary.BigEndian.AppendUint64(nil, f.AuthRevision))}
-}
-
-func (f *Facts) userRows() (rows []bucketRow) {
-	for _, u := range f.Users {
-		b := appendBytes(appendBytes(nil, 1, []byte(u.Name)), 2, u.Hash)
-		for _, role := range u.Roles {
-			b = appendBytes(b, 3, []byte(role))
-		}
-		var options []byte
-		if u.NoPassword {
-			options = appendNumber(nil, 1, 1)
-		}
-		// The options are there even if they say nothing: so etcd writes them.
-		b = protowire.AppendBytes(protowire.AppendTag(b, 4, protowire.BytesType), options)
-		rows = append(rows, named(u.Name, b))
-	}
-	return rows
-}
-
-func (f *Facts) roleRows() (rows []bucketRow) {
-	for _, r := range f.Roles {
-		b := appendBytes(nil, 1, []byte(r.Name))
-		for _, p := range r.Permissions {
-			one := appendNumber(nil, 1, uint64(p.Type))
-			one = appendBytes(appendBytes(one, 2, p.Key), 3, p.End)
-			b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), one)
-		}
-		rows = append(rows, named(r.Name, b))
-	}
-	return rows
-}
-
-func (f *Facts) memberRows() (rows []bucketRow) {
-	for _, m := range f.Members {
-		text, err := json.Marshal(m)
-		if err != nil {
-			panic(err) // it is made of numbers and strings
-		}
-		rows = append(rows, named(strconv.FormatUint(m.ID, 16), text))
-	}
-	return rows
-}
-
-func (f *Facts) removedRows() (rows []bucketRow) {
-	for _, m := range f.Removed {
-		rows = append(rows, named(strconv.FormatUint(m, 16), []byte(removedMark)))
-	}
-	return rows
 }
 
 func (f *Facts) clusterRows() []bucketRow {

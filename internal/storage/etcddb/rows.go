@@ -128,5 +128,10 @@ func appendBytes(dst []byte, n protowire.Number, b []byte) []byte {
 	if len(b) == 0 {
 		return dst
 	}
+	return appendMessage(dst, n, b)
+}
+
+// appendMessage appends a message within one; it is there even if it is empty.
+func appendMessage(dst []byte, n protowire.Number, b []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(dst, n, protowire.BytesType), b)
 }
