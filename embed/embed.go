@@ -314,7 +314,7 @@ func (s *Server) undo() error {
 	var errs []error
 	s.stopServing()
 	if s.member != nil {
-		s.member.EndBackups()
+		errs = append(errs, s.member.EndBackups())
 	}
 	if s.stopHost != nil {
 		s.stopHost()

@@ -140,6 +140,10 @@ func (s *Save) gather() error {
 // Step does a bounded piece of the work; done is true after the last one. Errors: as
 // of NewSave; the backup can then only be closed.
 func (s *Save) Step() (done bool, err error) {
+	if s.ended {
+		more, err := s.sorted.Drop()
+		return !more, err
+	}
 	if err := s.roomAfter(stepBytes); err != nil {
 		return false, err
 	}
@@ -159,7 +163,7 @@ func (s *Save) Step() (done bool, err error) {
 			return false, err
 		}
 		if !more {
-			return true, s.finish()
+			return false, s.finish()
 		}
 		if err := s.file.Put(s.merge.Key(), s.merge.Value()); err != nil {
 			return false, err
@@ -177,7 +181,7 @@ func (s *Save) finish() (err error) {
 		s.size, err = s.file.Finish()
 	}
 	s.ended = err == nil
-	return errors.Join(err, s.sorted.Close())
+	return err
 }
 
 // Bytes is the length of the finished file.
@@ -185,6 +189,10 @@ func (s *Save) Bytes() int64 { return s.size }
 
 // ReadAt reads the finished file.
 func (s *Save) ReadAt(p []byte, offset int64) (int, error) { return s.file.ReadAt(p, offset) }
+
+// Shrink gives back so many bytes at the end of the finished file, or all of them; more
+// is false if the rest may as well be removed at once. Errors: the file system's.
+func (s *Save) Shrink(by int64) (more bool, err error) { return s.file.Shrink(by) }
 
 // Close removes the file and what else is on disk.
 func (s *Save) Close() error { return errors.Join(s.sorted.Close(), s.file.Remove()) }

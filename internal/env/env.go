@@ -86,6 +86,13 @@ func StartSync(f File, done func(error)) {
 	done(f.SyncData())
 }
 
+// A Shrinker is a file whose end can be given back before the rest of it. A long file
+// that is removed at once keeps the disk busy, and the syncs of others wait behind that.
+type Shrinker interface {
+	// Shrink cuts the file to a size, which is not above the one it has.
+	Shrink(size int64) error
+}
+
 // WAL and Engine classify writes for the file system's statistics.
 const (
 	WAL    vfs.DiskWriteCategory = "kvorum-wal"

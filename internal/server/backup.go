@@ -5,27 +5,37 @@ import (
 	"fmt"
 	"path"
 	"sync"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/backup"
+	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/state"
 )
 
-// backups are those under way on this member.
+// backups are those under way on this member, and one that is kept.
 type backups struct {
 	mu       sync.Mutex
 	numbered int
 	ended    bool
 	open     sync.WaitGroup
+	// kept stays for a client who may come back for the rest of it, until due.
+	kept *Backup
+	due  env.Instant
 }
 
-// Backup is a saved state on its way into the file that a client is sent. Its methods
-// belong to one goroutine at a time. Whoever has it closes it.
+// KeepBackupFor is how long a finished backup stays whose client is gone.
+const KeepBackupFor = time.Minute
+
+// Backup is a saved state on its way into the file that a client is sent. Until that is
+// made its methods belong to one goroutine at a time; then Bytes and ReadAt are
+// anybody's. Whoever has it closes it, and then has it no more.
 type Backup struct {
 	m      *Member
 	frozen host.Frozen
 	path   string
 	save   *backup.Save
+	users  int // under the lock of backups: those who have it
 }
 
 // Backup saves the state of this member as it is in a moment, whatever the others
@@ -46,17 +56,76 @@ func (m *Member) Backup(told func(*Backup, error)) {
 		}
 		b.numbered++
 		b.open.Add(1)
-		told(&Backup{m: m, frozen: frozen, path: path.Join(m.opts.Saves, fmt.Sprintf("backup-%d", b.numbered))}, nil)
+		told(&Backup{m: m, frozen: frozen, path: path.Join(m.opts.Saves, fmt.Sprintf("backup-%d", b.numbered)), users: 1}, nil)
 	})
 }
 
 // EndBackups refuses new backups, lets those under way end after the step that they
-// are in, and returns when all are closed.
-func (m *Member) EndBackups() {
+// are in, and returns when all are closed. Errors: the file system's, of what was kept.
+func (m *Member) EndBackups() (err error) {
 	m.backups.mu.Lock()
 	m.backups.ended = true
 	m.backups.mu.Unlock()
+	if kept := m.DropBackup(true); kept != nil {
+		err = kept.Close()
+	}
 	m.backups.open.Wait()
+	return err
+}
+
+// KeptBackup is the finished backup that is kept, nil if there is none. Whoever is
+// handed it has it, too.
+func (m *Member) KeptBackup() *Backup {
+	m.backups.mu.Lock()
+	defer m.backups.mu.Unlock()
+	if b := m.backups.kept; b != nil {
+		b.users++
+		return b
+	}
+	return nil
+}
+
+// DropBackup keeps no backup any more, if its time is over or now is set: whatever else
+// is to be made needs the disk. It returns the one that was kept, to be closed, or nil.
+func (m *Member) DropBackup(now bool) *Backup {
+	m.backups.mu.Lock()
+	defer m.backups.mu.Unlock()
+	kept := m.backups.kept
+	if kept != nil && !now && m.opts.Clock.Now() < m.backups.due {
+		return nil
+	}
+	m.backups.kept = nil
+	return kept
+}
+
+// Keep has a finished backup kept from now on for KeepBackupFor, or until Drop or until
+// another one is: at most one is kept, whoever still has another. It returns the one
+// that was, to be closed, or nil.
+func (b *Backup) Keep() (before *Backup) {
+	of := &b.m.backups
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if of.ended {
+		return nil
+	}
+	before = of.kept
+	of.kept, of.due = b, b.m.opts.Clock.Now().Add(KeepBackupFor)
+	if before == b {
+		return nil
+	}
+	b.users++
+	return before
+}
+
+// Drop ends the keeping, of a backup that the caller has: its client has all of it.
+func (b *Backup) Drop() {
+	of := &b.m.backups
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if of.kept == b {
+		of.kept = nil
+		b.users--
+	}
 }
 
 func (m *Member) backupsEnded() bool {
@@ -106,8 +175,32 @@ func (b *Backup) ReadAt(p []byte, offset int64) (int, error) {
 	return b.save.ReadAt(p, offset)
 }
 
-// Close removes the file and gives the saved state back.
+// Shrink gives back a piece of the finished file, which is lost with it, if nobody else
+// has it and the member does not end; more is false if there is nothing more to gain by
+// it before Close. Errors: the file system's.
+func (b *Backup) Shrink() (more bool, err error) {
+	b.m.backups.mu.Lock()
+	alone := b.users == 1 && !b.m.backups.ended
+	b.m.backups.mu.Unlock()
+	if !alone || b.save == nil {
+		return false, nil
+	}
+	return b.save.Shrink(shrinkBytes)
+}
+
+// shrinkBytes are given back at a time.
+const shrinkBytes = 16 << 20
+
+// Close removes the file and gives the saved state back, once nobody has them any more.
+// Errors: the file system's.
 func (b *Backup) Close() (err error) {
+	b.m.backups.mu.Lock()
+	b.users--
+	last := b.users == 0
+	b.m.backups.mu.Unlock()
+	if !last {
+		return nil
+	}
 	defer b.m.backups.open.Done()
 	if b.frozen != nil {
 		err = b.frozen.Close()

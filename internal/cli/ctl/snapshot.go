@@ -1,12 +1,9 @@
 package ctl
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,15 +11,12 @@ import (
 
 	bar "github.com/cheggaaa/pb/v3"
 	"github.com/spf13/cobra"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/cli/exit"
 	"github.com/kvorum/kvorum/internal/cli/print"
-	"github.com/kvorum/kvorum/internal/storage/etcddb"
 )
 
 func snapshotCommand(s *session) *cobra.Command {
@@ -41,11 +35,17 @@ func snapshotCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-// saveAttempts is how often a backup is begun whose connection then breaks.
-const saveAttempts = 5
-
-// savePause is how long a member is let alone before it is asked again.
-const savePause = time.Second
+const (
+	// saveBeginnings is how often a backup is begun that could then not be gone on with.
+	saveBeginnings = 5
+	// saveBarren is how often the member may be reached and break before it sends anything.
+	saveBarren = 20
+	// savePause is how long a member is let alone before it is asked again.
+	savePause = 250 * time.Millisecond
+	// savePatience is for how many pauses nothing may come of one that had begun: a member
+	// that starts again is waited for.
+	savePatience = 240
+)
 
 func (s *session) snapshotSave(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
@@ -82,30 +82,14 @@ func (s *session) save(ctx context.Context, c *clientv3.Client, path string) (ve
 	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	file, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", fmt.Errorf("could not open %s (%w)", part, err)
 	}
 	defer os.Remove(part)
-	for attempt := 1; ; attempt++ {
-		into := &saving{file: file, digest: sha256.New(), bar: s.progress()}
-		version, err = into.receive(ctx, c)
-		into.bar.Finish()
-		if err == nil || attempt == saveAttempts || into.bytes == 0 || status.Code(err) != codes.Unavailable || ctx.Err() != nil {
-			break
-		}
-		fmt.Fprintf(s.Stderr, "the connection broke after %d bytes: beginning again (%v)\n", into.bytes, err)
-		select {
-		case <-time.After(savePause):
-		case <-ctx.Done():
-		}
-		if err = file.Truncate(0); err == nil {
-			_, err = file.Seek(0, io.SeekStart)
-		}
-		if err != nil {
-			break
-		}
-	}
+	into := &saving{file: file, bar: s.progress(), told: s.Stderr}
+	version, err = into.save(ctx, c)
+	into.bar.Finish()
 	if err == nil {
 		err = file.Sync()
 	}
@@ -146,56 +130,6 @@ func (s *session) progress() *bar.ProgressBar {
 		return b.SetTemplate(bar.Full).SetWriter(f).Start()
 	}
 	return b.SetWriter(io.Discard).Set(bar.Static, true)
-}
-
-// saving is a backup on its way into a file.
-type saving struct {
-	file   *os.File
-	digest hash.Hash
-	// tail are the last bytes: the digest, once all are there.
-	tail  []byte
-	bytes int64
-	bar   *bar.ProgressBar
-}
-
-// receive takes in the whole stream and checks its digest.
-func (f *saving) receive(ctx context.Context, c *clientv3.Client) (version string, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := pb.NewMaintenanceClient(c.ActiveConnection()).Snapshot(ctx, &pb.SnapshotRequest{})
-	for err == nil {
-		var resp *pb.SnapshotResponse
-		if resp, err = stream.Recv(); err == nil {
-			version = resp.GetVersion()
-			f.bar.SetTotal(f.bytes + int64(len(resp.GetBlob())) + int64(resp.GetRemainingBytes()))
-			err = f.take(resp.GetBlob())
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	if !etcddb.HasDigest(f.bytes) {
-		return "", fmt.Errorf("sha256 checksum not found [bytes: %d]", f.bytes)
-	}
-	if sum := f.digest.Sum(nil); !bytes.Equal(sum, f.tail) {
-		return "", fmt.Errorf("expected sha256 %x, got %x", f.tail, sum)
-	}
-	return version, nil
-}
-
-// take writes bytes; all but the last ones are known to be no digest.
-func (f *saving) take(blob []byte) error {
-	if _, err := f.file.Write(blob); err != nil {
-		return err
-	}
-	f.bytes += int64(len(blob))
-	f.bar.SetCurrent(f.bytes)
-	f.tail = append(f.tail, blob...)
-	if sure := len(f.tail) - etcddb.DigestBytes; sure > 0 {
-		f.digest.Write(f.tail[:sure])
-		f.tail = append(f.tail[:0], f.tail[sure:]...)
-	}
-	return nil
 }
 
 func (s *session) snapshotStatus(cmd *cobra.Command, args []string) error {

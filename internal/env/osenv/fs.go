@@ -58,6 +58,14 @@ func wrap(f vfs.File, err error) (vfs.File, error) {
 // returns.
 func (f file) StartSync(done func(error)) { done(f.SyncData()) }
 
+// Shrink implements env.Shrinker, where the operating system's file can be cut.
+func (f file) Shrink(size int64) error {
+	if cut, able := f.File.(interface{ Truncate(size int64) error }); able {
+		return cut.Truncate(size)
+	}
+	return nil
+}
+
 // SyncData is fdatasync. An interrupted call has neither synced nor failed, so
 // it is made again: its error would be final to every caller.
 func (f file) SyncData() error {

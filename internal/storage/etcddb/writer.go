@@ -27,6 +27,9 @@ type Writer struct {
 	fs   env.FS
 	path string
 	file env.File
+	// bare is the same file: one that smooths its writes cannot be shrunk.
+	bare env.File
+	size int64 // once it is finished
 	buf  []byte
 	// next is the number of the page that is written next; the first two are the metas.
 	next   uint64
@@ -58,12 +61,12 @@ type elementSize struct {
 
 // Create begins a file, replacing one of that name.
 func Create(fs env.FS, path string) (*Writer, error) {
-	file, err := fs.Create(path, env.Other)
+	bare, err := fs.Create(path, env.Other)
 	if err != nil {
 		return nil, err
 	}
-	file = vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: smoothBytes, NoSyncOnClose: true})
-	return &Writer{fs: fs, path: path, file: file, next: 2, buf: make([]byte, 2*PageBytes, writeBytes+2*PageBytes)}, nil
+	file := vfs.NewSyncingFile(bare, vfs.SyncingFileOptions{BytesPerSync: smoothBytes, NoSyncOnClose: true})
+	return &Writer{fs: fs, path: path, file: file, bare: bare, next: 2, buf: make([]byte, 2*PageBytes, writeBytes+2*PageBytes)}, nil
 }
 
 // Begin starts a bucket; no other may be open, and each name comes once.
@@ -216,11 +219,23 @@ func (w *Writer) Finish() (size int64, err error) {
 	if w.failed != nil {
 		return 0, fmt.Errorf("writing %s: %w", w.path, w.failed)
 	}
-	return int64(m.pages) * PageBytes, nil
+	w.size = int64(m.pages) * PageBytes
+	return w.size, nil
 }
 
 // ReadAt reads what is written; after Finish that is the whole file.
 func (w *Writer) ReadAt(p []byte, offset int64) (int, error) { return w.file.ReadAt(p, offset) }
+
+// Shrink gives back so many bytes at the end of a finished file that is to be removed, or
+// all; more is false if nothing is gained by another. Errors: the file system's.
+func (w *Writer) Shrink(by int64) (more bool, err error) {
+	cut, able := w.bare.(env.Shrinker)
+	if !able || w.size == 0 {
+		return false, nil
+	}
+	w.size = max(w.size-by, 0)
+	return w.size > 0, cut.Shrink(w.size)
+}
 
 // Close closes the file, which stays.
 func (w *Writer) Close() error { return w.file.Close() }

@@ -185,6 +185,16 @@ func (s *Sorter) Sort() (*Merge, error) {
 	return s.merge(s.runs)
 }
 
+// Drop removes one of the files, once all rows were given; more is false after the last.
+// Errors: the file system's.
+func (s *Sorter) Drop() (more bool, err error) {
+	if last := len(s.runs) - 1; last >= 0 {
+		err = s.runs[last].remove(s.fs)
+		s.runs = s.runs[:last]
+	}
+	return len(s.runs) > 0, err
+}
+
 // Close removes the files.
 func (s *Sorter) Close() (err error) {
 	for _, r := range s.runs {
