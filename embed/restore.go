@@ -134,6 +134,9 @@ func (r *restore) vacant() error {
 	if r.cfg.WALDir != "" && exists(fs, r.cfg.WALDir) {
 		return fmt.Errorf("wal-dir %q exists", r.cfg.WALDir)
 	}
+	if r.cfg.WALDir != "" && within(r.cfg.DataDir, r.cfg.WALDir) != "" {
+		return fmt.Errorf("wal-dir %q is data-dir %q, or has it inside", r.cfg.WALDir, r.cfg.DataDir)
+	}
 	for _, dir := range r.places() {
 		if exists(fs, dir+restoring) {
 			return fmt.Errorf("%q exists: remove what a restore that was cut off has left, if there is none under way", dir+restoring)
@@ -147,9 +150,21 @@ func exists(fs env.FS, path string) bool {
 	return err == nil
 }
 
-// places are the directories that are made.
+// within is where in a directory another path lies, empty if it does not.
+func within(path, dir string) string {
+	one, err1 := filepath.Abs(dir)
+	two, err2 := filepath.Abs(path)
+	rel, err := filepath.Rel(one, two)
+	if errors.Join(err1, err2, err) != nil || !filepath.IsLocal(rel) {
+		return ""
+	}
+	return rel
+}
+
+// places are the directories that are made and named; a log that lies in the data's
+// comes with that.
 func (r *restore) places() []string {
-	if r.cfg.WALDir == "" {
+	if r.cfg.WALDir == "" || within(r.cfg.WALDir, r.cfg.DataDir) != "" {
 		return []string{r.cfg.DataDir}
 	}
 	return []string{r.cfg.DataDir, r.cfg.WALDir}
@@ -177,10 +192,13 @@ func (r *restore) check() (err error) {
 func (r *restore) make() (err error) {
 	fs := r.world.FS
 	data, wal := r.cfg.DataDir+restoring, ""
-	r.begun = []string{data}
-	if r.cfg.WALDir != "" {
-		wal = r.cfg.WALDir + restoring
-		r.begun = append(r.begun, wal)
+	for _, dir := range r.places() {
+		r.begun = append(r.begun, dir+restoring)
+	}
+	if len(r.begun) == 2 {
+		wal = r.begun[1]
+	} else if r.cfg.WALDir != "" {
+		wal = fs.PathJoin(data, within(r.cfg.WALDir, r.cfg.DataDir))
 	}
 	home, err := join.Open(fs, data, wal, func() (join.Identity, error) { return r.who, nil })
 	if err != nil {
@@ -228,12 +246,11 @@ func (r *restore) makeLog(home *join.Home, at raft.Position, conf raft.PlacedCon
 // name gives the directories their names: the data's last, since a start looks for it.
 func (r *restore) name() error {
 	fs := r.world.FS
-	places := r.places()
-	slices.Reverse(places)
-	for _, dir := range places {
+	for i, dir := range slices.Backward(r.places()) {
 		if err := fs.Rename(dir+restoring, dir); err != nil {
 			return err
 		}
+		r.begun[i] = dir
 		if err := engine.SyncDir(fs, fs.PathDir(dir)); err != nil {
 			return err
 		}

@@ -45,10 +45,11 @@ func open(path string, patience time.Duration) (*database, error) {
 	return &database{file, info.Size()}, nil
 }
 
-// database is how long the file is without a digest at its end.
-func (f *database) database() int64 {
+// database is how long the file is without a digest at its end, which is checked.
+// Errors: etcddb.ErrDamaged, the file system's.
+func (f *database) database() (int64, error) {
 	if etcddb.HasDigest(f.size) {
-		return f.size - etcddb.DigestBytes
+		return etcddb.CheckDigest(f, f.size)
 	}
-	return f.size
+	return f.size, nil
 }

@@ -108,7 +108,11 @@ func hashKVCommand(s *session) *cobra.Command {
 				return err
 			}
 			defer file.Close()
-			db, err := etcddb.Open(file, file.database())
+			size, err := file.database()
+			if err != nil {
+				return err
+			}
+			db, err := etcddb.Open(file, size)
 			if err != nil {
 				return err
 			}
