@@ -43,3 +43,37 @@ func skipInShort(t *testing.T) {
 		t.Skip("-short: stories are told by our etcdctl to our etcd only")
 	}
 }
+
+// throughProxies are stories that are told through `etcd grpc-proxy` too: those in which
+// etcdctl speaks to one server, and nothing is said of its address or of ranges in pieces.
+var throughProxies = []string{"auth", "del", "edges", "elect", "lease", "lock", "put", "restart", "txn", "watch", "watch-interactive"}
+
+func TestOurProxyOnOurEtcd(t *testing.T) {
+	names := throughProxies
+	if testing.Short() {
+		names = []string{"lease", "watch"}
+	}
+	script.RunThrough(t, "testdata", script.Ours(), script.Ours(), script.Ours(), names...)
+}
+
+func TestOurProxyOnOurEtcdWithInstalledEtcdctl(t *testing.T) {
+	skipWithoutProxies(t)
+	script.RunThrough(t, "testdata", script.Ours(), script.Ours(), script.Installed(t, "etcdctl"), throughProxies...)
+}
+
+func TestOurProxyOnInstalledEtcd(t *testing.T) {
+	skipWithoutProxies(t)
+	script.RunThrough(t, "testdata", script.Ours(), script.Installed(t, "etcd"), script.Ours(), throughProxies...)
+}
+
+func TestInstalledProxyOnOurEtcd(t *testing.T) {
+	skipWithoutProxies(t)
+	script.RunThrough(t, "testdata", script.Installed(t, "etcd"), script.Ours(), script.Ours(), throughProxies...)
+}
+
+// skipWithoutProxies leaves out the other pairs unless KVORUM_PROXY_STORIES is set.
+func skipWithoutProxies(t *testing.T) {
+	if os.Getenv("KVORUM_PROXY_STORIES") == "" {
+		t.Skip("KVORUM_PROXY_STORIES is not set")
+	}
+}

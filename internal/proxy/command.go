@@ -27,7 +27,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	root := &cobra.Command{Use: "etcd", SilenceErrors: true, SilenceUsage: true}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(gatewayCommand(stderr), grpcProxyCommand())
+	root.AddCommand(gatewayCommand(stderr), grpcProxyCommand(stderr))
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -104,14 +104,4 @@ func (f *gatewayFlags) find(ctx context.Context, log *slog.Logger) (list []Endpo
 		list = append(list, Endpoint{Address: strings.TrimSpace(text)})
 	}
 	return list, nil
-}
-
-// grpcProxyCommand refuses: nothing less than the whole would be true to its name.
-func grpcProxyCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "grpc-proxy", Short: "Not yet supported.", DisableFlagParsing: true,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("etcd grpc-proxy is not yet supported: clients may be given all endpoints, or that of an etcd gateway")
-		},
-	}
 }

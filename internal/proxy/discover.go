@@ -54,7 +54,7 @@ func (d *Discovery) Endpoints(ctx context.Context) (found []Endpoint, err error)
 			continue
 		}
 		for _, r := range records {
-			e := Endpoint{Address: net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))), Priority: r.Priority, Weight: r.Weight}
+			e := Endpoint{Address: net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))), Priority: r.Priority, Weight: r.Weight, Secure: secure}
 			if secure {
 				if err := d.verify(ctx, e.Address); err != nil {
 					d.Log.Warn("endpoint is left out: its certificate is not good", "address", e.Address, "error", err.Error())

@@ -21,6 +21,8 @@ type Endpoint struct {
 	// Address is "host:port".
 	Address          string
 	Priority, Weight uint16
+	// Secure says that DNS lists it among those of TLS.
+	Secure bool
 }
 
 // Gateway passes each connection that it accepts on to one of the endpoints.

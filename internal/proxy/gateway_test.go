@@ -135,7 +135,7 @@ func TestTheDeadMayComeBack(t *testing.T) {
 
 func TestOrder(t *testing.T) {
 	now := time.Now()
-	g, err := NewGateway([]Endpoint{{"a:1", 1, 0}, {"b:1", 0, 10}, {"c:1", 0, 0}}, time.Minute, slog.New(slog.DiscardHandler))
+	g, err := NewGateway([]Endpoint{{"a:1", 1, 0, false}, {"b:1", 0, 10, false}, {"c:1", 0, 0, false}}, time.Minute, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestEndpointsFromDNS(t *testing.T) {
 	}
 	var log bytes.Buffer
 	d := Discovery{Domain: "example.org", Name: "x", TrustedCAFile: ca.File, Log: slog.New(slog.NewTextHandler(&log, nil)), Resolver: dns}
-	want := []Endpoint{{fmt.Sprintf("127.0.0.1:%d", good), 1, 2}}
+	want := []Endpoint{{fmt.Sprintf("127.0.0.1:%d", good), 1, 2, true}}
 	if got, err := d.Endpoints(t.Context()); err != nil || !slices.Equal(got, want) {
 		t.Errorf("secure ones: %v, %v", got, err)
 	}
@@ -233,7 +233,16 @@ func TestWhatTheCommandsRefuse(t *testing.T) {
 		args, want string
 		code       int
 	}{
-		{"grpc-proxy start --endpoints=a:1", "etcd grpc-proxy is not yet supported", 1},
+		{"grpc-proxy start --experimental-leasing-prefix=a", "--experimental-leasing-prefix is not supported", 1},
+		{"grpc-proxy start --resolver-prefix=a", "invalid resolver-ttl 0", 1},
+		{"grpc-proxy start --resolver-ttl=1", `invalid resolver-prefix ""`, 1},
+		{"grpc-proxy start --resolver-ttl=1 --resolver-prefix=a --advertise-client-url=", `invalid advertise-client-url ""`, 1},
+		{"grpc-proxy start --cert-file=a", "KeyFile and CertFile must both be present", 1},
+		{"grpc-proxy start --trusted-ca-file=a", "need --cert-file and --key-file", 1},
+		{"grpc-proxy start --cert=a --key=b", "cannot load certificate a with key b", 1},
+		{"grpc-proxy start --auto-tls --self-signed-cert-validity=0 --data-dir=/dev/null", "selfSignedCertValidity is invalid", 1},
+		{"grpc-proxy start --listen-addr=nowhere", "missing port in address", 1},
+		{"grpc-proxy start --help", "--experimental-serializable-ordering", 0},
 		{"gateway start --listen-addr=nowhere", "missing port in address", 1},
 		{"gateway start --endpoints=x", `endpoint "x"`, 1},
 		{"gateway start --retry-delay=0s", "--retry-delay must be above zero", 1},

@@ -46,7 +46,9 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	if v.name == firstName {
 		ts.Setenv("ENDPOINT", v.client)
 		ts.Setenv("PEER", v.peer)
-		ts.Setenv("ETCDCTL_ENDPOINTS", v.client)
+		asked, err := s.door(v)
+		ts.Check(err)
+		ts.Setenv("ETCDCTL_ENDPOINTS", asked)
 	}
 }
 

@@ -136,6 +136,13 @@ func awaitText(args []string) error {
 // Run tells every story of dir, each in a subtest of its own.
 func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 	t.Helper()
+	run(t, testscript.Params{Dir: dir}, etcd, etcdctl, nil)
+}
+
+// run tells stories; a proxy, if there is one, stands between etcdctl and the first
+// server of each.
+func run(t *testing.T, params testscript.Params, etcd, etcdctl Program, proxy *Program) {
+	t.Helper()
 	bin := t.TempDir()
 	gomod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
@@ -152,49 +159,47 @@ func Run(t *testing.T, dir string, etcd, etcdctl Program) {
 			t.Fatal(err)
 		}
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:      dir,
-		Deadline: time.Now().Add(runs),
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
-			s := &story{t: t, bin: bin, dir: env.WorkDir, root: root, servers: map[string]*server{}}
-			env.Values[storyKey{}] = s
-			env.Defer(s.end)
-			first, err := s.find(firstName)
-			if err != nil {
-				return err
-			}
-			env.Setenv("BIN", bin)
-			env.Setenv(raceVariable, os.Getenv(raceVariable))
-			env.Setenv("ENDPOINT", first.client)
-			env.Setenv("PEER", first.peer)
-			env.Setenv("ETCDCTL_API", "3")
-			return nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"server":   cmdServer,
-			"cluster":  cmdCluster,
-			"address":  cmdAddress,
-			"exited":   cmdExited,
-			"until":    cmdUntil,
-			"shutdown": cmdShutdown,
-			"crash":    cmdCrash,
-			"etcdctl":  cmdEtcdctl,
-			"exits":    cmdExits,
-			"http":     cmdHTTP,
+	params.Deadline = time.Now().Add(runs)
+	params.Setup = func(env *testscript.Env) error {
+		env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+		s := &story{t: t, bin: bin, dir: env.WorkDir, root: root, servers: map[string]*server{}, through: proxy}
+		env.Values[storyKey{}] = s
+		env.Defer(s.end)
+		first, err := s.find(firstName)
+		if err != nil {
+			return err
+		}
+		env.Setenv("BIN", bin)
+		env.Setenv(raceVariable, os.Getenv(raceVariable))
+		env.Setenv("ENDPOINT", first.client)
+		env.Setenv("PEER", first.peer)
+		env.Setenv("ETCDCTL_API", "3")
+		return nil
+	}
+	params.Cmds = map[string]func(*testscript.TestScript, bool, []string){
+		"server":   cmdServer,
+		"cluster":  cmdCluster,
+		"address":  cmdAddress,
+		"exited":   cmdExited,
+		"until":    cmdUntil,
+		"shutdown": cmdShutdown,
+		"crash":    cmdCrash,
+		"etcdctl":  cmdEtcdctl,
+		"exits":    cmdExits,
+		"http":     cmdHTTP,
 
-			"alone":        cmdAlone,
-			"certificates": cmdCertificates,
-			"systemctl":    cmdSystemctl,
-		},
-		Condition: func(cond string) (bool, error) {
-			switch cond {
-			case "our-etcd":
-				return etcd.ours, nil
-			case "our-etcdctl":
-				return etcdctl.ours, nil
-			}
-			return false, fmt.Errorf("unknown condition %q", cond)
-		},
-	})
+		"alone":        cmdAlone,
+		"certificates": cmdCertificates,
+		"systemctl":    cmdSystemctl,
+	}
+	params.Condition = func(cond string) (bool, error) {
+		switch cond {
+		case "our-etcd":
+			return etcd.ours, nil
+		case "our-etcdctl":
+			return etcdctl.ours, nil
+		}
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	testscript.Run(t, params)
 }

@@ -48,6 +48,8 @@ type story struct {
 	locks    []net.Listener // see cmdAlone
 	servers  map[string]*server
 	names    []string // of servers, in the order of their first mention
+	through  *Program // see RunThrough
+	proxy    *proxy
 }
 
 // server is one member: its ports, and its process while it runs.
@@ -226,5 +228,9 @@ func (s *story) end() {
 	}
 	for _, l := range s.locks {
 		l.Close()
+	}
+	if s.proxy != nil {
+		s.proxy.end()
+		ReportRace(s.t, s.proxy.process)
 	}
 }
