@@ -28,6 +28,7 @@ import (
 	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/pebbledb"
 	"github.com/kvorum/kvorum/internal/storage/raftlog"
+	"github.com/kvorum/kvorum/internal/tracing"
 )
 
 // Config is what a member is told; see package config for its fields.
@@ -83,6 +84,8 @@ type Server struct {
 	gateway   *gateway.Gateway // nil without --enable-grpc-gateway
 	tallies   tallies
 	slow      slowness
+	tracer    *tracing.Tracer // nil without --enable-distributed-tracing
+	lately    *ops.Lately     // nil without --log-level debug
 
 	stopHost context.CancelFunc
 	duties   sync.WaitGroup  // read the store until stopHost
@@ -106,6 +109,7 @@ func start(cfg Config, log *slog.Logger, version string) (*Server, error) {
 func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, version: version, world: world, failed: make(chan error, 8), reclaims: make(chan chan error)}
 	s.slow.lines = make(chan slowLine, slowKept)
+	s.keepLately()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.undo())
@@ -177,11 +181,14 @@ func (s *Server) open() (err error) {
 	s.state.KeepTips(tipBytes)
 	s.state.KeepRows(rowBytes)
 	s.state.KeepCounts(leafRows)
+	if err := s.startTracing(); err != nil {
+		return errors.Join(err, raftLog.Close())
+	}
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
 		Events: s.tell, Trouble: s.trouble, Stalled: s.stalled, Snapshots: s.tellSnapshot, Limits: s.limits(),
-		SlowApply: s.cfg.WarningApplyDuration, Slow: s.slowApply,
+		SlowApply: s.cfg.WarningApplyDuration, Slow: s.slowApply, Applied: s.applied(),
 		Peers: s.peered, Damaged: s.home.Damage.Reason != "", FoundDamage: s.foundDamage,
 	})
 	if s.founding == nil && s.state.Mark().Index == 0 && raftLog.Damage() == nil && s.home.Damage.Reason == "" {
@@ -313,6 +320,7 @@ func (s *Server) handOver() {
 func (s *Server) undo() error {
 	var errs []error
 	s.stopServing()
+	s.stopTracing()
 	if s.member != nil {
 		errs = append(errs, s.member.EndBackups())
 	}

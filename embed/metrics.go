@@ -241,10 +241,16 @@ func (s *Server) showSnapshots(to *metrics.Sink) {
 	t := &s.tallies.snapshots
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	arriving := 0
+	defer func() {
+		to.Gauge("etcd_server_snapshot_apply_in_progress_total", "Whole states that this member is taking in.", float64(arriving))
+	}()
 	for way, n := range t.ofs {
 		prefix, label, what := "etcd_network_snapshot_receive", "From", "received from a peer"
 		if way.sending {
 			prefix, label, what = "etcd_network_snapshot_send", "To", "sent to a peer"
+		} else {
+			arriving += n.underWay
 		}
 		name := way.member.String()
 		to.Gauge(prefix+"_inflights_total", "Snapshots being "+what+".", float64(n.underWay), label, name)

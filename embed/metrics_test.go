@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,6 +16,10 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kvorum/kvorum/internal/api/metrics"
+	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/id"
 )
 
 // family is what a scrape says of one name: its type, the label names of its series,
@@ -161,6 +166,8 @@ var listed = map[string]struct {
 	"etcd_network_active_peers":                                     {kind: "gauge", labels: "Local Remote"},
 	"etcd_network_disconnected_peers_total":                         {kind: "counter", labels: "Local Remote"},
 	"etcd_network_known_peers":                                      {kind: "gauge", labels: "Local"},
+	"etcd_network_server_stream_failures_total":                     {kind: "counter", labels: "API Type"},
+	"etcd_server_snapshot_apply_in_progress_total":                  {kind: "gauge"},
 	"etcd_network_snapshot_send_inflights_total":                    {kind: "gauge", labels: "To"},
 	"etcd_network_snapshot_send_success":                            {kind: "counter", labels: "To"},
 	"etcd_network_snapshot_send_failures":                           {kind: "counter", labels: "To"},
@@ -352,12 +359,53 @@ func counted(t *testing.T, got map[string]*family) {
 	}
 }
 
+// A snapshot is counted by its way and by what became of it; one that arrives is shown
+// as long as it does.
+func TestASnapshotIsCounted(t *testing.T) {
+	s := &Server{}
+	web := httptest.NewServer(metrics.Handler(s.showSnapshots))
+	defer web.Close()
+	address := strings.TrimPrefix(web.URL, "http://")
+	shown := func(name string) string {
+		t.Helper()
+		f := scrape(t, address)[name]
+		if f == nil {
+			return "nothing"
+		}
+		var all []string
+		for _, series := range slices.Sorted(maps.Keys(f.values)) {
+			all = append(all, strings.TrimPrefix(series, name)+" "+f.values[series])
+		}
+		return strings.Join(all, ", ")
+	}
+	note := func(member id.Member, sending bool, stage host.SnapshotStage) {
+		s.tallies.snapshots.note(&host.SnapshotNews{Member: member, Sending: sending, Stage: stage, Took: time.Second})
+	}
+	expect := func(when string, want map[string]string) {
+		t.Helper()
+		for name, value := range want {
+			if got := shown(name); got != value {
+				t.Errorf("%s: %s is %q, want %q", when, name, got, value)
+			}
+		}
+	}
+	expect("at first", map[string]string{"etcd_server_snapshot_apply_in_progress_total": " 0", "etcd_network_snapshot_receive_success": "nothing"})
+	note(1, false, host.SnapshotBegun)
+	note(2, true, host.SnapshotBegun)
+	expect("under way", map[string]string{"etcd_server_snapshot_apply_in_progress_total": " 1",
+		"etcd_network_snapshot_receive_inflights_total": `{From="1"} 1`, "etcd_network_snapshot_send_inflights_total": `{To="2"} 1`})
+	note(1, false, host.SnapshotComplete)
+	note(2, true, host.SnapshotGivenUp)
+	expect("at the end", map[string]string{"etcd_server_snapshot_apply_in_progress_total": " 0",
+		"etcd_network_snapshot_receive_success": `{From="1"} 1`, "etcd_network_snapshot_send_failures": `{To="2"} 1`, "etcd_network_snapshot_send_success": `{To="2"} 0`})
+}
+
 // leftOut are names of etcd's that nothing here could feed (docs/guide/monitoring.md),
 // by their beginning.
 var leftOut = []string{
 	"etcd_debugging_disk_backend_commit_", "etcd_debugging_mvcc_db_compaction_pause_", "etcd_debugging_mvcc_index_compaction_pause_",
 	"etcd_debugging_mvcc_pending_events_total", "etcd_debugging_snap_", "etcd_debugging_store_", "etcd_disk_backend_defrag_", "etcd_disk_defrag_inflight",
-	"etcd_grpc_proxy_", "etcd_server_snapshot_apply_in_progress_total", "etcd_snap_",
+	"etcd_grpc_proxy_", "etcd_snap_",
 	// Names that etcd itself has dropped since 3.4.
 	"etcd_debugging_mvcc_db_total_size_in_bytes", "etcd_debugging_mvcc_delete_total", "etcd_debugging_mvcc_put_total",
 	"etcd_debugging_mvcc_range_total", "etcd_debugging_mvcc_txn_total",

@@ -104,6 +104,7 @@ func (s *Server) serve() error {
 		PingInterval:         s.cfg.GRPCKeepAliveInterval,
 		PingTimeout:          s.cfg.GRPCKeepAliveTimeout,
 		Slow:                 rpc.SlowLimits{After: s.cfg.WarningUnaryRequestDuration, Told: s.slowCall},
+		Tracer:               s.callTracer(),
 		GRPCGo:               os.Getenv(otherServer) == "grpc-go",
 	}, v3.PermitUnary(s.member), v3.PermitStream(s.member, s.cfg.ElectionTimeout))
 	v3.Register(s.grpc, s.member)

@@ -69,9 +69,15 @@ func (s *Server) slowApply(group id.Group, a host.SlowApply) {
 		slog.Uint64("first-index", uint64(a.First)), slog.Uint64("last-index", uint64(a.Last)), slog.Int("commands", a.Commands), slog.Int("bytes", a.Bytes))
 }
 
+// slowestLately are the slowest sync of the log, and turn of applying, of the last second
+// or two.
+func (s *Server) slowestLately() (sync, apply time.Duration) {
+	return time.Duration(s.raftLog.Measured().SlowestSync.Lately()), time.Duration(s.host.Measured().SlowestApply.Lately())
+}
+
 // slowCall tells of a unary call, and of what it most likely waited for.
 func (s *Server) slowCall(c rpc.SlowCall) {
-	sync, apply := time.Duration(s.raftLog.Measured().SlowestSync.Lately()), time.Duration(s.host.Measured().SlowestApply.Lately())
+	sync, apply := s.slowestLately()
 	attrs := []slog.Attr{
 		slog.Time("start time", time.Now().Add(-c.Took)), slog.Duration("time spent", c.Took), slog.String("remote", c.Peer),
 		slog.String("response type", c.Method), slog.String("code", c.Code.String()),

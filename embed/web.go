@@ -25,6 +25,9 @@ func (s *Server) clientWeb(metrics http.Handler) (http.Handler, error) {
 	if s.cfg.EnablePprof || s.cfg.LogLevel == "debug" {
 		ops.RegisterProfiles(mux)
 	}
+	if s.lately != nil {
+		s.lately.Register(mux)
+	}
 	if s.cfg.EnableGRPCGateway {
 		if err := s.openGateway(); err != nil {
 			return nil, err

@@ -212,6 +212,7 @@ func TestPagesForOperators(t *testing.T) {
 	}{
 		{alone, "/health", "", 200}, {alone, "/livez", "good.example:1", 200}, {alone, "/readyz", "", 200}, {alone, "/version", "", 200},
 		{alone, "/debug/vars", "", 200}, {alone, "/debug/pprof/cmdline", "", 200}, {alone, "/v3/kv/range", "", 404}, {alone, "/", "", 404},
+		{alone, "/debug/requests", "", 404}, {alone, "/debug/events", "", 404},
 		{alone, "/health", "evil.example", 421},
 		{metrics, "/health", "", 200}, {metrics, "/livez", "", 200}, {metrics, "/readyz/non_learner", "evil.example", 200},
 		{metrics, "/version", "", 404}, {metrics, "/debug/vars", "", 404}, {metrics, "/debug/pprof/", "", 404},

@@ -48,6 +48,9 @@ func (a *applier) measureApply(g *Group, begun env.Instant, entries []raft.Entry
 	took, m := now.Sub(begun), &a.h.measured
 	m.Applies.Took(took)
 	m.SlowestApply.Note(int64(now), int64(took))
+	if a.h.opts.Applied != nil {
+		a.h.opts.Applied(took)
+	}
 	if a.h.opts.SlowApply == 0 || took <= a.h.opts.SlowApply {
 		return
 	}

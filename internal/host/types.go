@@ -203,6 +203,9 @@ type Options struct {
 	// and Slow, when set, is told, in that turn: it must not wait. 0 is for ever.
 	SlowApply time.Duration
 	Slow      func(id.Group, SlowApply)
+	// Applied, when set, is told how long every turn of the applier with a machine took,
+	// in that turn and before its results are pushed: it must not wait.
+	Applied func(time.Duration)
 	// Stalled, when set, is told when the disk does not get the log synced, what is
 	// done about it, and when that is over. It is called in the stepper's turn and
 	// must not wait.

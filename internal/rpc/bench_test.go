@@ -24,6 +24,12 @@ func BenchmarkCalls(b *testing.B) {
 		{"hot", hotPath, ours},
 		{"goroutine", unaryPath, ours},
 		{"grpc-go", unaryPath, func(b *testing.B) string { return serveBody(b, NewGRPCGo(testLimits, passUnary, passStream)) }},
+		{"hot-tracer", hotPath, func(b *testing.B) string { // that wants none of these calls
+			limits := testLimits
+			limits.Tracer = new(tellTale)
+			_, _, addr := serveOurs(b, limits)
+			return addr
+		}},
 	} {
 		for _, flight := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, flight), func(b *testing.B) {

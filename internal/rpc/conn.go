@@ -205,7 +205,7 @@ func (c *conn) remove(s *stream) {
 	}
 	s.gone = true
 	if s.call != nil && s.call.counted { // nobody waits for it any more
-		c.endHot(s.call, codes.Canceled, c.server.now())
+		c.endHot(s.call, codes.Canceled, context.Canceled.Error(), c.server.now())
 	}
 	delete(c.streams, s.id)
 	c.recent.add(s.id, false)
@@ -311,7 +311,7 @@ func (c *conn) expire(now int64) (next int64) {
 		}
 		s.stop = true
 		if s.call != nil {
-			c.endHot(s.call, codes.DeadlineExceeded, now)
+			c.endHot(s.call, codes.DeadlineExceeded, errExpired.Message(), now)
 		}
 		if s.call != nil && s.call.long.begun && !s.call.long.messages { // half a message cannot be ended
 			c.reset(s, http2.ErrCodeCancel)

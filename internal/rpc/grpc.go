@@ -26,6 +26,8 @@ type Limits struct {
 	AnswerBytes int
 	// Slow says which unary calls are told as slow.
 	Slow SlowLimits
+	// Tracer, when set, makes spans of calls.
+	Tracer Tracer
 	// GRPCGo has New make grpc-go's server instead of ours.
 	GRPCGo bool
 }
@@ -50,7 +52,7 @@ const streamWorkers = 1024
 // NewGRPCGo makes grpc-go's server, with the checks that run before every method: the
 // body that ours is compared with, and can be replaced by.
 func NewGRPCGo(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *GRPCGo {
-	stats := newStats(limits.Slow)
+	stats := newStats(limits)
 	return &GRPCGo{stats: stats, Server: grpc.NewServer(
 		grpc.MaxRecvMsgSize(limits.MaxRequestBytes+grpcOverhead),
 		grpc.MaxSendMsgSize(math.MaxInt32),

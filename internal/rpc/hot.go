@@ -69,6 +69,10 @@ type Call struct {
 	// counted (Stats). Guarded by conn.mu.
 	begun   int64
 	counted bool
+	// ready is when the result was pushed, on the server's clock, and applying how long
+	// the turn took that applied it: noted if there is a Tracer.
+	ready    int64
+	applying time.Duration
 }
 
 // HotRegistrar takes hot methods; *Server is one, grpc-go's server is not.
@@ -117,6 +121,9 @@ func (c *Call) free() {
 // may be called from any goroutine, also from Begin.
 func (c *Call) Push(result host.Result) {
 	c.result = result
+	if t := c.conn.server.limits.Tracer; t != nil {
+		c.note(t)
+	}
 	c.conn.ended(c)
 }
 

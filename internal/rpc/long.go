@@ -281,7 +281,7 @@ func (c *conn) addSlice(call *Call, made piece) (again bool) {
 	l.chunks, l.made = l.chunks[:0], 0
 	call.inFlight = false
 	if left == 0 {
-		c.endHot(call, codes.OK, c.server.now())
+		c.endHot(call, codes.OK, "", c.server.now())
 		l.close(&c.server.budget)
 		c.end(s, &ending{status: statusOK})
 		return false
@@ -315,10 +315,11 @@ func (c *conn) failLong(call *Call, err error) {
 		return
 	}
 	call.inFlight = false
-	c.endHot(call, statusOf(err).Code(), c.server.now())
+	st := statusOf(err)
+	c.endHot(call, st.Code(), st.Message(), c.server.now())
 	if l.begun && !l.messages {
 		code := http2.ErrCodeInternal
-		switch statusOf(err).Code() {
+		switch st.Code() {
 		case codes.Unavailable, codes.OutOfRange:
 			code = http2.ErrCodeRefusedStream
 		}
@@ -326,5 +327,5 @@ func (c *conn) failLong(call *Call, err error) {
 		return
 	}
 	l.close(&c.server.budget)
-	c.end(s, &ending{status: statusOf(err)})
+	c.end(s, &ending{status: st})
 }

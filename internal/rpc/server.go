@@ -128,7 +128,7 @@ func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.Str
 		limits.MaxConcurrentStreams = noLimit
 	}
 	s := &Server{
-		limits: limits, stats: newStats(limits.Slow), epoch: time.Now(),
+		limits: limits, stats: newStats(limits), epoch: time.Now(),
 		methods: map[string]*method{}, services: map[string]bool{},
 		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{},
 	}

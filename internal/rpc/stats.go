@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 // client had not gone.
 type Stats struct {
 	limits SlowLimits
+	tracer Tracer
 	// methods is fixed once the server serves.
 	methods map[string]*methodStats
 
@@ -102,10 +104,12 @@ type methodStats struct {
 	// started, received and sent are of the other calls, and of what hot streams sent.
 	started, received, sent atomic.Uint64
 	handled                 [codes.Unauthenticated + 1]atomic.Uint64 // OK is counted for cold calls only
+	// notReceived and notSent are messages of streams that failed, by no doing of the client's.
+	notReceived, notSent atomic.Uint64
 }
 
-func newStats(limits SlowLimits) *Stats {
-	return &Stats{limits: limits, methods: map[string]*methodStats{}}
+func newStats(limits Limits) *Stats {
+	return &Stats{limits: limits.Slow, tracer: limits.Tracer, methods: map[string]*methodStats{}}
 }
 
 // add makes a method known, or finds it.
@@ -182,6 +186,9 @@ func (s *Stats) unary(next grpc.UnaryServerInterceptor) grpc.UnaryServerIntercep
 		}
 		from, _ := peer.FromContext(ctx)
 		s.slow(info.FullMethod, took, code, from, -1)
+		if s.tracer != nil {
+			s.trace(ctx, info.FullMethod, begun, err)
+		}
 		return resp, err
 	}
 }
@@ -199,6 +206,9 @@ func (s *Stats) stream(next grpc.StreamServerInterceptor) grpc.StreamServerInter
 			err = next(srv, counted, info, handler)
 		}
 		m.ended(statusOf(err).Code(), time.Since(begun))
+		if s.tracer != nil {
+			s.trace(to.Context(), info.FullMethod, begun, err)
+		}
 		return err
 	}
 }
@@ -214,6 +224,8 @@ func (c *countedStream) SendMsg(m any) error {
 	err := c.ServerStream.SendMsg(m)
 	if err == nil {
 		c.m.sent.Add(1)
+	} else {
+		c.failed(err, &c.m.notSent)
 	}
 	return err
 }
@@ -223,8 +235,26 @@ func (c *countedStream) RecvMsg(m any) error {
 	err := c.ServerStream.RecvMsg(m)
 	if err == nil {
 		c.m.received.Add(1)
+	} else {
+		c.failed(err, &c.m.notReceived)
 	}
 	return err
+}
+
+// failed counts a message that failed, unless the client has said all, gave up, or is gone.
+func (c *countedStream) failed(err error, count *atomic.Uint64) {
+	if err == io.EOF {
+		return
+	}
+	switch statusOf(err).Code() {
+	case codes.Canceled, codes.DeadlineExceeded:
+		return
+	case codes.Unavailable: // the connection is lost
+		if c.Context().Err() != nil {
+			return
+		}
+	}
+	count.Add(1)
 }
 
 // MethodCount is what was counted of one method.
@@ -232,6 +262,9 @@ type MethodCount struct {
 	// Service, Method and Type are as in the labels of grpc_server_*.
 	Service, Method, Type   string
 	Started, Received, Sent uint64
+	// NotReceived and NotSent are messages of streams that failed, by no doing of the
+	// client's: one too large, one that is none.
+	NotReceived, NotSent uint64
 	// Handled is by code; a code with no call is left out, but OK is there.
 	Handled map[codes.Code]uint64
 	// Took are the durations of calls that went well, Failed of the others.
@@ -244,7 +277,8 @@ func (s *Stats) Methods() []MethodCount {
 	list := make([]MethodCount, 0, len(s.methods))
 	for name, m := range s.methods {
 		service, method, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
-		c := MethodCount{Service: service, Method: method, Type: m.kind, Took: m.took.Read(), Failed: m.failed.Read(), Handled: map[codes.Code]uint64{}}
+		c := MethodCount{Service: service, Method: method, Type: m.kind, Took: m.took.Read(), Failed: m.failed.Read(), Handled: map[codes.Code]uint64{},
+			NotReceived: m.notReceived.Load(), NotSent: m.notSent.Load()}
 		for code := range m.handled {
 			if n := m.handled[code].Load(); n > 0 && code != int(codes.OK) {
 				c.Handled[codes.Code(code)] = n
@@ -269,8 +303,9 @@ func (s *Stats) Methods() []MethodCount {
 }
 
 // endHot counts the end of a hot call that was begun; what was counted is not counted
-// again. now is on the server's clock. conn.mu is held.
-func (c *conn) endHot(call *Call, code codes.Code, now int64) {
+// again. now is on the server's clock, message what the client is told of an error.
+// conn.mu is held.
+func (c *conn) endHot(call *Call, code codes.Code, message string, now int64) {
 	if !call.counted {
 		return
 	}
@@ -283,6 +318,9 @@ func (c *conn) endHot(call *Call, code codes.Code, now int64) {
 	}
 	if !m.streams {
 		c.server.stats.slow(m.name, took, code, c.peer, len(call.message.body))
+	}
+	if t := c.server.limits.Tracer; t != nil {
+		c.trace(t, call, code, message)
 	}
 }
 

@@ -152,3 +152,50 @@ func TestHotCallsThatNobodyWaitsForAreCounted(t *testing.T) {
 		t.Errorf("told as slow: %+v", slow)
 	}
 }
+
+// A message of a stream that cannot be read is counted; a client that says no more, gives
+// up or goes is nobody's failure.
+func TestStreamsThatFailAreCounted(t *testing.T) {
+	ours, _, address := serveOurs(t, testLimits)
+	theirs := NewGRPCGo(testLimits, passUnary, passStream)
+	for _, c := range []struct {
+		name  string
+		stats *Stats
+		addr  string
+	}{{"ours", ours.Stats(), address}, {"grpc-go", theirs.Stats(), serveBody(t, theirs)}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := dialWire(t, c.addr)
+			id := w.headers(bothPath, false)
+			w.data(id, true, nil)
+			if a := w.await(id); a.code != codes.OK {
+				t.Fatal(a)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			stream, err := dialGRPC(t, c.addr).NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, bothPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.Header(); err != nil { // its handler has begun
+				t.Fatal(err)
+			}
+			cancel()
+			for counted(t, c.stats, "Both").Handled[codes.Canceled] == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if got := counted(t, c.stats, "Both"); got.NotReceived != 0 || got.NotSent != 0 {
+				t.Errorf("%d messages were not received, %d not sent", got.NotReceived, got.NotSent)
+			}
+			id = w.headers(bothPath, false)
+			w.data(id, false, framed(false, []byte{0xff}))
+			if a := w.await(id); a.code != codes.Internal {
+				t.Fatal(a)
+			}
+			for counted(t, c.stats, "Both").Handled[codes.Internal] == 0 { // the client may know first
+				time.Sleep(time.Millisecond)
+			}
+			if got := counted(t, c.stats, "Both"); got.NotReceived != 1 || got.NotSent != 0 {
+				t.Errorf("%d messages were not received, %d not sent", got.NotReceived, got.NotSent)
+			}
+		})
+	}
+}

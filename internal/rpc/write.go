@@ -206,7 +206,7 @@ func (c *conn) refuse(call *Call, err error) {
 	if c.answerable(call) {
 		call.inFlight = false
 		st := statusOf(err)
-		c.endHot(call, st.Code(), c.answering)
+		c.endHot(call, st.Code(), st.Message(), c.answering)
 		c.end(&call.stream, &ending{status: st})
 	}
 }
@@ -234,7 +234,7 @@ func (c *conn) finishAnswer(buf []byte, start, at int, saved encoder, call *Call
 		return buf[:start]
 	}
 	call.inFlight = false
-	c.endHot(call, codes.OK, c.answering)
+	c.endHot(call, codes.OK, "", c.answering)
 	c.wrote.Store(true)
 	s, n := &call.stream, messageHead+len(message)
 	s.out.begun, s.out.opened = true, true

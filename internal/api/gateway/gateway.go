@@ -71,6 +71,7 @@ func New(opts Options) (*Gateway, error) {
 	g.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, codec()),
 		runtime.WithErrorHandler(writeError),
+		runtime.WithIncomingHeaderMatcher(metadataOf),
 	)
 	ctx := context.Background()
 	for _, register := range []func() error{
@@ -88,6 +89,16 @@ func New(opts Options) (*Gateway, error) {
 		}
 	}
 	return g, nil
+}
+
+// metadataOf is what a header becomes for the services: beside those that the library
+// knows, the headers of W3C Trace Context, which have the same names in both worlds.
+func metadataOf(header string) (key string, ok bool) {
+	switch header {
+	case "Traceparent", "Tracestate":
+		return strings.ToLower(header), true
+	}
+	return runtime.DefaultHeaderMatcher(header)
 }
 
 // Close ends the connection and all calls on it.

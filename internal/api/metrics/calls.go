@@ -6,6 +6,9 @@ import (
 	"github.com/kvorum/kvorum/internal/rpc"
 )
 
+// streamNames are etcd's names of the streams whose failures it counts.
+var streamNames = map[string]string{"etcdserverpb.Watch/Watch": "watch", "etcdserverpb.Lease/LeaseKeepAlive": "lease-keepalive"}
+
 // Calls tells of the calls of a gRPC server. extensive adds how long those of each
 // method took.
 func Calls(stats *rpc.Stats, extensive bool) Source {
@@ -21,6 +24,11 @@ func Calls(stats *rpc.Stats, extensive bool) Source {
 			}
 			if extensive {
 				s.SecondsUpTo("grpc_server_handling_seconds", "How long calls took on the server.", m.Took.Add(m.Failed), rpc.HandlingBounds, labels...)
+			}
+			if api := streamNames[m.Service+"/"+m.Method]; api != "" {
+				const name, help = "etcd_network_server_stream_failures_total", "Messages of streams that could not be received or sent, by no doing of the client's."
+				s.Counter(name, help, m.NotReceived, "Type", "receive", "API", api)
+				s.Counter(name, help, m.NotSent, "Type", "send", "API", api)
 			}
 			switch {
 			case m.Type == rpc.UnaryKind:

@@ -24,7 +24,7 @@ internal/host  internal/peer
 internal/join/static  internal/join/srv  internal/join/registry
 internal/server  internal/join
 internal/rpc  internal/api/v3/concurrencypb
-internal/api/v3  internal/api/ops  internal/api/gateway  internal/api/metrics  internal/cli/print
+internal/tracing  internal/api/v3  internal/api/ops  internal/api/gateway  internal/api/metrics  internal/cli/print
 internal/cli/exit  internal/proxy/grpcproxy
 internal/proxy
 internal/cli/ctl  internal/cli/utl  internal/cli/bench
@@ -59,7 +59,7 @@ var (
 // everything inside.
 var worldly = []string{
 	"embed", "cmd/", "internal/env/osenv", "internal/tlsfiles", "internal/peer", "internal/join",
-	"internal/join/", "internal/rpc", "internal/api/", "internal/proxy", "internal/proxy/", "internal/cli/",
+	"internal/join/", "internal/rpc", "internal/tracing", "internal/api/", "internal/proxy", "internal/proxy/", "internal/cli/",
 	"internal/testkit/", "internal/host/run.go",
 }
 
