@@ -21,7 +21,7 @@ func (s *Server) limits() host.Limits {
 		retain = min(retain, max(1, int64(disk.TotalBytes/retainShare)))
 	}
 	s.log.Info("keeps so much of the log for members that were away", "bytes", retain)
-	return host.Limits{RetainBytes: retain}
+	return host.Limits{RetainBytes: retain, Priority: s.cfg.Gates.PriorityRequest}
 }
 
 // trouble tells of what will be tried again.

@@ -21,8 +21,8 @@ type Gates struct {
 	// SpaceBackPressure slows growth before the quota is reached, and lets the alarm
 	// end by itself.
 	SpaceBackPressure bool
-	// idle are those that were named and change nothing yet.
-	idle []string
+	// PriorityRequest lets leases end when there are too many requests for others.
+	PriorityRequest bool
 }
 
 // gate is one name. alpha says that AllAlpha means it, state what it does here.
@@ -48,7 +48,8 @@ var gates = []gate{
 	{"SetMemberLocalAddr", true, ready, func(g *Gates) *bool { return &g.SetMemberLocalAddr },
 		"Connect to peers from the address that --initial-advertise-peer-urls names."},
 	{"FastLeaseKeepAlive", false, accepted, nil, "A renewal never waits for what is being applied, in any case."},
-	{"PriorityRequest", true, later, nil, "Serve some requests before others when there are too many."},
+	{"PriorityRequest", true, ready, func(g *Gates) *bool { return &g.PriorityRequest },
+		"Take twice as many requests if they end leases, when there are too many for others."},
 	{"SpaceBackPressure", false, ready, func(g *Gates) *bool { return &g.SpaceBackPressure },
 		"Kvorum's own: slow growth down from 90 % of the quota on, and end the NOSPACE alarm below 85 %."},
 }
@@ -99,9 +100,6 @@ func parseGates(text string) (g Gates, err error) {
 		}
 		if gate.field != nil {
 			*gate.field(&g) = on
-		}
-		if on && named && gate.state == later {
-			g.idle = append(g.idle, gate.name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {

@@ -1,23 +1,21 @@
 package config
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 func TestFeatureGates(t *testing.T) {
 	for _, c := range []struct {
 		text       string
 		checkpoint bool
-		idle, err  string
+		priority   bool
+		err        string
 	}{
 		{text: ""},
 		{text: "LeaseCheckpoint=true", checkpoint: true},
 		{text: " LeaseCheckpoint = true , LeaseCheckpointPersist=true", checkpoint: true},
-		{text: "AllAlpha=true", checkpoint: true},
-		{text: "AllAlpha=true,LeaseCheckpoint=false"},
+		{text: "AllAlpha=true", checkpoint: true, priority: true},
+		{text: "AllAlpha=true,LeaseCheckpoint=false", priority: true},
 		{text: "FastLeaseKeepAlive=false,AllBeta=true"},
-		{text: "PriorityRequest=true,InitialCorruptCheck=true,CompactHashCheck=false", idle: "PriorityRequest"},
+		{text: "PriorityRequest=true,InitialCorruptCheck=true,CompactHashCheck=false", priority: true},
 		{text: "LeaseCheckpoint", err: "missing bool value for LeaseCheckpoint"},
 		{text: "LeaseCheckpoint=yes", err: `invalid value of LeaseCheckpoint=yes, err: strconv.ParseBool: parsing "yes": invalid syntax`},
 		{text: "Unheard=true", err: "unrecognized feature gate: Unheard"},
@@ -29,12 +27,12 @@ func TestFeatureGates(t *testing.T) {
 			}
 			continue
 		}
-		if g.LeaseCheckpoint != c.checkpoint || strings.Join(g.idle, " ") != c.idle {
+		if g.LeaseCheckpoint != c.checkpoint || g.PriorityRequest != c.priority {
 			t.Errorf("%q: %+v", c.text, g)
 		}
 	}
 	cfg, warnings := mustParse(t, []string{"--feature-gates=LeaseCheckpoint=true,PriorityRequest=true"}, nil)
-	if !cfg.Gates.LeaseCheckpoint || len(warnings) != 1 || warnings[0].Attrs[0].Value.String() != "PriorityRequest" {
+	if !cfg.Gates.LeaseCheckpoint || !cfg.Gates.PriorityRequest || len(warnings) != 0 {
 		t.Errorf("%+v, warnings %v", cfg.Gates, warnings)
 	}
 }

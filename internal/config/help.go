@@ -31,11 +31,7 @@ func HelpText() string {
 			if o.in != g {
 				continue
 			}
-			b.WriteString("  --" + o.name + " '" + o.def + "'\n    " + o.help)
-			if o.state == later {
-				b.WriteString(" (not yet supported)")
-			}
-			b.WriteString("\n")
+			b.WriteString("  --" + o.name + " '" + o.def + "'\n    " + o.help + "\n")
 		}
 	}
 	return b.String()

@@ -69,10 +69,7 @@ func cell(o *option, path string) string {
 }
 
 func stateWord(s state) string {
-	switch s {
-	case later:
-		return " **Not yet supported**: a warning says so."
-	case accepted:
+	if s == accepted {
 		return " *Accepted, nothing to tune:*"
 	}
 	return ""

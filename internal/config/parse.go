@@ -174,15 +174,9 @@ func (p *parser) judge() {
 		if !p.given[o.name] {
 			continue
 		}
-		switch o.state {
-		case later:
-			p.warn(slog.LevelWarn, "flag is not yet supported and has no effect", slog.String("flag", "--"+o.name))
-		case obsolete:
+		if o.state == obsolete {
 			p.warn(slog.LevelWarn, "flag is deprecated and has no effect", slog.String("flag", "--"+o.name))
 		}
-	}
-	for _, gate := range p.config.Gates.idle {
-		p.warn(slog.LevelWarn, "feature gate is not yet supported and has no effect", slog.String("gate", gate))
 	}
 	for i, out := range p.config.LogOutputs {
 		if out == journal {

@@ -168,10 +168,7 @@ func TestEveryFlagParses(t *testing.T) {
 		}
 		_, warnings := mustParse(t, args, nil)
 		want := ""
-		switch o.state {
-		case later:
-			want = "flag is not yet supported and has no effect"
-		case obsolete:
+		if o.state == obsolete {
 			want = "flag is deprecated and has no effect"
 		}
 		if want == "" {

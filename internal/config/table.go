@@ -28,9 +28,6 @@ type state uint8
 const (
 	// ready: the flag has its effect.
 	ready state = iota
-	// later: the flag is checked and kept, and has no effect yet; giving it
-	// warns. The feature's own change makes it ready.
-	later
 	// accepted: what the flag tunes in etcd is not there to be tuned; it is
 	// checked and taken in silence. notes says why (docs/guide/configuration.md).
 	accepted

@@ -9,6 +9,7 @@ import (
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state/command"
 )
 
 // proposeSize proposes a long value, without a deadline.
@@ -148,6 +149,48 @@ func TestBackPressureCountsCommandsAndBytes(t *testing.T) {
 	}
 	w.converge()
 	w.check()
+}
+
+// With Priority the ends of leases go up to twice the bounds; nothing else does, and
+// without it neither do they.
+func TestEndsOfLeasesGoFirst(t *testing.T) {
+	for _, priority := range []bool{false, true} {
+		w := newWorld(t, 63, 1)
+		w.limits.WaitingCommands, w.limits.Priority = 4, priority
+		w.start()
+		m := w.members[0]
+		w.result(m.put(0))
+		end := func(body command.Body) uint64 {
+			tag := uint64(len(w.calls) + 1)
+			w.calls[tag] = &issued{value: "no value", from: m}
+			m.group.Propose(m.call(tag, 0), command.Encode(nil, command.Header{}, body))
+			return tag
+		}
+		refused := func(tag uint64) bool {
+			r, ended := w.sink.get(tag)
+			return ended && errors.Is(r.Err, ErrTooManyRequests)
+		}
+		for range 4 {
+			if refused(m.put(0)) {
+				t.Fatal("within the bounds")
+			}
+		}
+		if !refused(m.put(0)) {
+			t.Fatal("beyond the bounds")
+		}
+		for i := range 4 {
+			body := command.Body(&command.LeaseRevoke{ID: 7})
+			if i%2 == 1 {
+				body = &command.LeaseExpire{}
+			}
+			if got := refused(end(body)); got == priority {
+				t.Errorf("with priority %v, end %d of a lease: refused %v", priority, i, got)
+			}
+		}
+		if !refused(end(&command.LeaseRevoke{ID: 7})) {
+			t.Errorf("with priority %v: beyond twice the bounds", priority)
+		}
+	}
 }
 
 func TestAMalformedCommandIsRefused(t *testing.T) {

@@ -69,7 +69,7 @@ func (g *Group) Propose(call Call, cmd []byte) {
 		call.To.Push(Result{Tag: call.Tag, Err: ErrTooLarge})
 		return
 	}
-	if !g.admit(len(cmd), limits) {
+	if !g.admit(header.Kind, len(cmd), limits) {
 		call.To.Push(Result{Tag: call.Tag, Err: ErrTooManyRequests})
 		return
 	}
@@ -89,9 +89,13 @@ func (g *Group) Propose(call Call, cmd []byte) {
 }
 
 // admit counts a command in unless it is beyond the limits (rule 16).
-func (g *Group) admit(bytes int, limits *Limits) bool {
+func (g *Group) admit(kind command.Kind, bytes int, limits *Limits) bool {
 	commands, weight := g.commands.Add(1), g.weight.Add(int64(bytes))
-	if commands > int64(limits.WaitingCommands) || weight > int64(limits.WaitingBytes) {
+	most, heaviest := int64(limits.WaitingCommands), int64(limits.WaitingBytes)
+	if limits.Priority && (kind == command.KindLeaseRevoke || kind == command.KindLeaseExpire) {
+		most, heaviest = 2*most, 2*heaviest
+	}
+	if commands > most || weight > heaviest {
 		g.admitted(-1, -bytes)
 		return false
 	}

@@ -258,6 +258,9 @@ type Limits struct {
 	// and not yet ended (20,000 and 64 MB); beyond them calls end with
 	// ErrTooManyRequests. Reads are bounded by the same number, apart.
 	WaitingCommands, WaitingBytes int
+	// Priority lets the ends of leases, which free space, go up to twice these bounds:
+	// what is asked for meanwhile does not keep what is over from ending.
+	Priority bool
 	// FlushBytes of log since the durable mark start a flush (rule 7; 64 MB).
 	FlushBytes int64
 	// RetainBytes of log are kept for followers (rule 8; 1 GiB).
