@@ -33,8 +33,9 @@ type mirrored struct {
 const mirrorLong = `Copy keys into another cluster, and go on copying every change until interrupted.
 
 What is there is copied in the order of keys as it was at one revision; then every change
-follows, those of one revision in one txn. A broken connection on either side is waited
-for. Revisions and leases are not copied, and keys that the destination has besides stay.
+follows, those of one revision in one txn, with those of others if the mirror is behind.
+A broken connection on either side is waited for. Revisions and leases are not copied, and
+keys that the destination has besides stay.
 Every 30 seconds the number of keys that were copied or deleted is printed.
 
 With --prefix only keys that begin with it are copied; in the destination they begin with
@@ -207,19 +208,40 @@ func (m *mirror) base(ctx context.Context) (rev int64, err error) {
 }
 
 // follow copies changes; those of one revision are one txn as far as that is possible.
+// What comes together, when the mirror is behind, is copied together: revision by revision
+// a destination of several members would be slower than a busy source.
 func (m *mirror) follow(ctx context.Context, events []*clientv3.Event) error {
 	var t copying
-	for i, e := range events {
-		if i > 0 && e.Kv.ModRevision != events[i-1].Kv.ModRevision {
+	for len(events) > 0 {
+		one := 1
+		for one < len(events) && events[one].Kv.ModRevision == events[0].Kv.ModRevision {
+			one++
+		}
+		if !m.fits(&t, events[:one]) {
 			if err := m.flush(ctx, &t); err != nil {
 				return err
 			}
 		}
-		if err := m.add(ctx, &t, (*mvccpb.Event)(e)); err != nil {
-			return err
+		for _, e := range events[:one] {
+			if err := m.add(ctx, &t, (*mvccpb.Event)(e)); err != nil {
+				return err
+			}
 		}
+		events = events[one:]
 	}
 	return m.flush(ctx, &t)
+}
+
+// fits says whether all changes of a revision may be added to a txn.
+func (m *mirror) fits(t *copying, events []*clientv3.Event) bool {
+	bytes := t.bytes
+	for _, e := range events {
+		key := m.rename(string(e.Kv.Key))
+		if bytes += len(key) + len(e.Kv.Value); t.keys[key] {
+			return false
+		}
+	}
+	return len(t.ops)+len(events) <= int(m.o.maxTxnOps) && bytes <= mirrorBytes
 }
 
 // copying is what is to be copied next.
