@@ -180,16 +180,15 @@ func (w *world) fills(end env.Instant, r *replica) {
 	beyond := w.keeper.rand.OneIn(2)
 	full := func() bool { return anyAlarm(w.ledger.alarms.now, command.AlarmNoSpace) }
 	for w.failure == nil && !full() {
-		if beyond && r.bytes()+2*bigBytes >= r.room.quota {
-			if r.bytes() >= r.room.quota {
-				break
-			}
+		switch over := func() bool { return r.bytes() >= r.room.quota }; {
+		case beyond && over(): // unless removal is faster than its next look
+			w.await(end, "the alarm of who is beyond his quota is told", func() bool { return full() || !over() })
+		case beyond && r.bytes()+2*bigBytes >= r.room.quota:
 			w.puts(end, r, c.big())
-		} else if c.insist(end, r, func() command.Body { return c.big() }) {
-			break
+		case c.insist(end, r, func() command.Body { return c.big() }):
+			w.await(end, "the alarm is told to who was refused", full)
 		}
 	}
-	w.await(end, "the alarm is told to who was refused", full)
 	w.looks()
 	for _, m := range w.voters() {
 		if w.failure == nil && !c.insist(end, m, func() command.Body { return c.put() }) {
