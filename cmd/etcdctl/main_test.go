@@ -50,8 +50,8 @@ var throughProxies = []string{"auth", "del", "edges", "elect", "lease", "lock", 
 
 func TestOurProxyOnOurEtcd(t *testing.T) {
 	names := throughProxies
-	if testing.Short() {
-		names = []string{"lease", "watch"}
+	if os.Getenv(proxyStories) == "" {
+		names = []string{"lease", "lock", "watch"}
 	}
 	script.RunThrough(t, "testdata", script.Ours(), script.Ours(), script.Ours(), names...)
 }
@@ -71,9 +71,11 @@ func TestInstalledProxyOnOurEtcd(t *testing.T) {
 	script.RunThrough(t, "testdata", script.Installed(t, "etcd"), script.Ours(), script.Ours(), throughProxies...)
 }
 
-// skipWithoutProxies leaves out the other pairs unless KVORUM_PROXY_STORIES is set.
+// proxyStories is the variable that has all stories told through all proxies.
+const proxyStories = "KVORUM_PROXY_STORIES"
+
 func skipWithoutProxies(t *testing.T) {
-	if os.Getenv("KVORUM_PROXY_STORIES") == "" {
-		t.Skip("KVORUM_PROXY_STORIES is not set")
+	if os.Getenv(proxyStories) == "" {
+		t.Skip(proxyStories + " is not set")
 	}
 }

@@ -256,15 +256,16 @@ func (l *link) take(r *pb.WatchResponse) {
 	}
 }
 
-// caughtUp moves on what an answer to a request for progress covers: the watches that
-// stood when it was made. A watch did if the cluster has gone on since it stands, or if
-// the request came after it: there is one answer to each request, or none. (The answer
-// may overtake, or be overtaken by, word of a new watch.) l.mu is held.
+// caughtUp is what an answer to a request for progress covers: the watches that stood
+// when it was made. A watch did if the cluster has gone on since it stands, or if the
+// request came after it: there is one answer to each request, or none. (The answer may
+// overtake, or be overtaken by, word of a new watch.) It is good to be told, and nothing
+// is built on it: before 3.4.25 and 3.5.8 etcd gave it for watches that were still owed
+// the past. l.mu is held.
 func (l *link) caughtUp(revision int64) (all []*feed) {
 	l.answers++
 	for _, id := range l.order() {
 		if f := l.feeds[id]; f.stands && (revision > f.since || l.answers > f.before) {
-			f.next = max(f.next, revision+1)
 			all = append(all, f)
 		}
 	}

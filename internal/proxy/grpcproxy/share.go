@@ -17,7 +17,7 @@ import (
 // A watch is always created at the cluster as its client asked for it, on a link of its
 // stream's own: so the cluster judges each, refuses it in its own words, and replays
 // what it wants of the past. Once such a watch has caught up with the group of its
-// interest it is moved there, and the one of its own is given up:
+// interest, which events alone tell, it is moved there, and the one of its own is given up:
 //
 //	own watch        12 13 14 15 |                its cursor is 16
 //	group      ... .. 13 14 15 16 17 18 ...       its last event was at 15: from is 16

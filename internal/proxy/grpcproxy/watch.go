@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -44,10 +43,9 @@ type downstream struct {
 	queue   []*pb.WatchResponse
 	bytes   int // of queue, and of what is being sent
 	header  *pb.ResponseHeader
-	// asks: progress is wanted. probing: whether own watches have caught up is asked.
-	asks, probing bool
-	err           error // why it ends
-	wake          chan struct{}
+	asks    bool  // for progress
+	err     error // why it ends
+	wake    chan struct{}
 }
 
 // watch is one of them. All but d, create, interest and what was asked for is guarded
@@ -162,6 +160,9 @@ func (d *downstream) receive() error {
 		case *pb.WatchRequest_ProgressRequest:
 			d.mu.Lock()
 			d.asks = len(d.watches)+len(d.pending) > 0
+			if d.own != nil {
+				d.own.wantProgress()
+			}
 			d.mu.Unlock()
 			d.trunk.wantProgress(d)
 		}
@@ -262,9 +263,6 @@ func (d *downstream) take(f *feed, r *pb.WatchResponse) {
 		d.push(w, p)
 	}
 	ready := w.state == alone && w.caughtUp > 0 && w.next >= w.caughtUp
-	if w.state == alone {
-		d.probe()
-	}
 	d.mu.Unlock()
 	if ready {
 		d.trunk.offer(w)
@@ -552,49 +550,26 @@ func (d *downstream) progressed(h *pb.ResponseHeader, has func(*watch) bool) (do
 			return false
 		}
 	}
-	for _, w := range d.watches {
-		w.next = max(w.next, h.GetRevision()+1)
-	}
 	d.put(&pb.WatchResponse{Header: h, WatchId: -1}, 0)
 	return true
 }
 
-// probe asks, soon and then now and then, whether the watches of its own have caught up
-// with the present: nothing tells so where nothing happens. d.mu is held.
-func (d *downstream) probe() {
-	if d.probing {
-		return
-	}
-	d.probing = true
-	d.probeAfter(brief)
-}
-
-func (d *downstream) probeAfter(pause time.Duration) {
-	time.AfterFunc(pause, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.probing = d.own != nil && !d.over(); d.probing { // else all have moved
-			d.own.wantProgress()
-			d.probeAfter(min(2*pause, 10*interval))
-		}
-	})
-}
-
-// progress is receiver's: those watches of its own have all up to that revision.
+// progress is receiver's: those watches of its own have all up to that revision. The
+// client is told if it has no others; one with watches here and there waits until they
+// are together.
 func (d *downstream) progress(h *pb.ResponseHeader, all []*feed) {
 	d.mu.Lock()
-	var ready []*watch
-	for _, f := range all {
-		w := f.owner.(*watch)
-		if w.own == f && w.state == alone && w.told && w.next <= h.GetRevision()+1 {
-			w.next = h.GetRevision() + 1
-			ready = append(ready, w)
+	defer d.mu.Unlock()
+	if !d.asks || len(d.pending) > 0 || len(d.watches) == 0 {
+		return
+	}
+	for _, w := range d.watches {
+		if w.own == nil || !slices.Contains(all, w.own) {
+			return
 		}
 	}
-	d.mu.Unlock()
-	for _, w := range ready {
-		d.trunk.offer(w)
-	}
+	d.asks = false
+	d.put(&pb.WatchResponse{Header: h, WatchId: -1}, 0)
 }
 
 // delivered counts events that went to more than one member.
