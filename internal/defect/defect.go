@@ -186,8 +186,6 @@ const (
 	AlarmReturns
 	// AlarmsAfterRights: where a command is applied, users and roles are asked before alarms.
 	AlarmsAfterRights
-	// PacedForGood: who waits for his turn to grow the store waits beyond his time.
-	PacedForGood
 	// AlarmKept: with back-pressure the alarm does not end by itself.
 	AlarmKept
 	// SignatureUnread: a signed token is believed whatever its signature is.
@@ -221,7 +219,7 @@ var names = [Count]string{
 	"rights-outlive-load", "rights-of-before", "rights-of-the-view", "refused-at-once", "token-of-nobody", "token-outlives-disable",
 	"token-too-early", "password-raced", "role-rows-forgotten",
 	"quota-forgotten", "reserve-spent", "full-untold", "refused-yet-proposed", "alarm-unasked", "alarm-unobeyed",
-	"alarm-returns", "alarms-after-rights", "paced-for-good", "alarm-kept",
+	"alarm-returns", "alarms-after-rights", "alarm-kept",
 	"signature-unread", "signed-for-good", "signed-before",
 }
 

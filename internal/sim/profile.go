@@ -110,7 +110,6 @@ var profiles = map[defect.Defect]profile{
 	defect.AlarmUnobeyed:      {replicas: 3, within: 20, tilt: crampedByHand},
 	defect.AlarmReturns:       {replicas: 1, within: 20, tilt: cramped},
 	defect.AlarmsAfterRights:  {replicas: 3, within: 50, tilt: crampedPeople},
-	defect.PacedForGood:       {replicas: 1, within: 20, tilt: crampedSlowly},
 	defect.AlarmKept:          {replicas: 1, within: 20, tilt: crampedSlowly},
 	defect.SignatureUnread:    {replicas: 1, within: 20, tilt: peopledSigned},
 	defect.SignedForGood:      {replicas: 1, within: 20, tilt: peopledSigned},
