@@ -66,7 +66,9 @@ func (m *Member) AuthEnabled() bool { return m.opts.State.View().Auth().Enabled(
 func (m *Member) Identify(c *Credentials, caughtUp bool) (who auth.Caller, later bool, err error) {
 	table := m.opts.State.View().Auth()
 	if !table.Enabled() {
-		return auth.Caller{}, false, nil
+		// Who has a token of later may know of more than this member: not only that
+		// permissions are checked by now, but also who he is.
+		return auth.Caller{}, c.Shown && !caughtUp && m.ahead(c.Token), nil
 	}
 	if c.Shown {
 		who, later, err = m.holder(table, strings.TrimPrefix(c.Token, "Bearer "), caughtUp)
@@ -78,6 +80,15 @@ func (m *Member) Identify(c *Credentials, caughtUp bool) (who auth.Caller, later
 		return auth.Caller{User: c.Certificate, Issued: math.MaxUint64}, false, nil
 	}
 	return auth.Caller{}, false, nil
+}
+
+// ahead says that a simple token was given out after what this member has applied.
+func (m *Member) ahead(token string) bool {
+	if m.opts.Auth.Signed != nil {
+		return false
+	}
+	_, at, ok := splitToken(strings.TrimPrefix(token, "Bearer "))
+	return ok && at > m.opts.Group.Applied() && !defect.On(defect.TokenTooEarly)
 }
 
 // holder is whose a token is.

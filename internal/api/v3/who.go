@@ -47,9 +47,6 @@ func shown(values Values, from *peer.Peer) (c server.Credentials) {
 // identify finds out who makes a call. A token that was given out after what this
 // member has applied waits until it has caught up.
 func identify(ctx context.Context, member *server.Member) (users.Caller, error) {
-	if !member.AuthEnabled() {
-		return users.Caller{}, nil
-	}
 	from, _ := peer.FromContext(ctx)
 	c := shown(incoming{ctx}, from)
 	who, later, err := member.Identify(&c, false)
@@ -72,15 +69,15 @@ func session(ctx context.Context, member *server.Member) (server.Session, error)
 // hotSession is session on a connection's reader, where nothing may wait: later says
 // that the call is to be begun again by catchUp. unread is what is wrong with the
 // request, if anything, and then the error. Without permissions to check it costs
-// two loads.
+// two loads and a look for a token.
 func (s *kv) hotSession(call *rpc.Call, unread error, caughtUp bool) (as server.Session, later bool, err error) {
 	if unread != nil {
 		return as, false, unread
 	}
-	if !s.member.AuthEnabled() {
+	c := shown(call, call.Peer())
+	if !c.Shown && !s.member.AuthEnabled() {
 		return s.member.Session, false, nil
 	}
-	c := shown(call, call.Peer())
 	who, later, err := s.member.Identify(&c, caughtUp)
 	return s.member.As(who), later, toWire(err)
 }
