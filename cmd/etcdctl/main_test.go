@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"testing"
 
 	"github.com/kvorum/kvorum/embed"
+	"github.com/kvorum/kvorum/internal/cli/utl"
 	"github.com/kvorum/kvorum/internal/testkit/script"
 )
 
@@ -12,6 +15,12 @@ func TestMain(m *testing.M) {
 	script.Main(m, map[string]func() int{
 		"etcd":    func() int { return embed.Main(os.Args[1:], os.Environ()) },
 		"etcdctl": run,
+		"etcdutl": func() int {
+			return utl.Main(context.Background(), utl.Process{
+				Stdout: os.Stdout, Stderr: os.Stderr,
+				Restore: func(r utl.Restore, log *slog.Logger) error { return embed.Restore(embed.RestoreConfig(r), log) },
+			}, os.Args[1:])
+		},
 	})
 }
 

@@ -158,3 +158,30 @@ exit 0
 		}
 	}
 }
+
+// The page about users, command by command, as a person types it.
+func TestCommandsOfTheUsersPage(t *testing.T) {
+	c := cluster.New(t, cluster.Options{Etcd: cluster.Self(t, "etcd"), Etcdctl: cluster.Self(t, "etcdctl"), Size: 1, Direct: true, Flags: []string{"--bcrypt-cost=4"}})
+	c.Start(c.Members...)
+	lines := commands(pages(t)["users.md"])
+	if len(lines) < 7 {
+		t.Errorf("the page has only %d commands", len(lines))
+	}
+	for _, line := range lines {
+		words := strings.Fields(line)
+		var asked []string
+		switch {
+		case strings.HasPrefix(line, "etcdctl user add "):
+			asked = []string{"Password of " + words[3] + ": ", "secret", "Type password of " + words[3] + " again", "secret"}
+		case strings.HasPrefix(line, "etcdctl --user="):
+			asked = []string{"Password: ", "secret"}
+		}
+		argv := append([]string{cluster.Self(t, "etcdctl"), "--endpoints=" + c.Members[0].Client}, words[1:]...)
+		if screen, code := typed(t, argv, asked...); code != 0 {
+			t.Errorf("%s: exit code %d\n%s", line, code, screen)
+		}
+	}
+	if _, _, code := c.Ctl("get", "/app/color"); code == 0 {
+		t.Error("nobody is served still")
+	}
+}

@@ -20,6 +20,7 @@
 //	alone ADDRESS              wait until no other story has this address; it is a lock
 //	certificates DIR HOST...   make DIR/ca.pem, and DIR/etcd.pem with DIR/etcd-key.pem for the hosts
 //	systemctl start UNIT...    start NAME.service files of the story; go on when all told systemd READY=1
+//	systemctl restart UNIT...  stop it, start it
 //	systemctl stop|kill UNIT   SIGTERM or SIGKILL, and wait until it is gone
 //
 //	[our-etcd] [our-etcdctl]   whose programs the story runs with
@@ -27,7 +28,8 @@
 // Servers of a cluster listen at $NAME_ENDPOINT and $NAME_PEER, in upper case, and
 // $INITIAL_CLUSTER is what they were formed of. The first server of a story listens at $ENDPOINT (clients) and $PEER; a server
 // called NAME has its data in NAME.etcd and its log in NAME.log, and keeps its
-// ports when it is started again. The programs are in $BIN.
+// ports when it is started again. The programs are in
+// $BIN, the checkout in $ROOT.
 package script
 
 import (
@@ -171,6 +173,7 @@ func run(t *testing.T, params testscript.Params, etcd, etcdctl Program, proxy *P
 		}
 		env.Setenv("BIN", bin)
 		env.Setenv(raceVariable, os.Getenv(raceVariable))
+		env.Setenv("ROOT", root)
 		env.Setenv("ENDPOINT", first.client)
 		env.Setenv("PEER", first.peer)
 		env.Setenv("ETCDCTL_API", "3")

@@ -64,7 +64,7 @@ func cmdCertificates(ts *testscript.TestScript, neg bool, args []string) {
 // units: start waits until all that are named have said that they are ready.
 func cmdSystemctl(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
-		ts.Fatalf("usage: systemctl start|stop|kill UNIT...")
+		ts.Fatalf("usage: systemctl start|restart|stop|kill UNIT...")
 	}
 	s := storyOf(ts)
 	var failed []error
@@ -73,7 +73,10 @@ func cmdSystemctl(ts *testscript.TestScript, neg bool, args []string) {
 		v, err := s.find(name)
 		ts.Check(err)
 		switch {
-		case args[0] == "start":
+		case args[0] == "start", args[0] == "restart":
+			if args[0] == "restart" && (v.process == nil || !v.kill(syscall.SIGTERM)) {
+				ts.Fatalf("unit %s did not end on SIGTERM\n%s", name, logOf(s, v))
+			}
 			u, err := readUnit(ts, name)
 			ts.Check(err)
 			go func() { started <- s.startUnit(v, u, environOf(ts)) }()
@@ -91,7 +94,7 @@ func cmdSystemctl(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		failed = append(failed, err)
 	}
-	if args[0] == "start" {
+	if args[0] == "start" || args[0] == "restart" {
 		for range args[1:] {
 			failed = append(failed, <-started)
 		}
