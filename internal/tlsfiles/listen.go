@@ -78,11 +78,14 @@ func (d *door) accept() {
 // welcome finds out what a connection speaks and shakes hands.
 func (d *door) welcome(conn net.Conn) {
 	good, err := d.shake(conn)
+	if err != nil {
+		d.reject(conn, err)
+		linger(conn) // or the last word may be lost
+	}
 	d.mu.Lock()
 	delete(d.open, conn)
 	d.mu.Unlock()
 	if err != nil {
-		d.reject(conn, err)
 		conn.Close()
 		return
 	}
@@ -112,32 +115,26 @@ func (d *door) shake(conn net.Conn) (net.Conn, error) {
 	switch secure := first[0] == handshakeRecord; {
 	case secure && d.s.TLS == nil:
 		// An alert, so that the other side need not guess: handshake_failure.
-		d.say(conn, "\x15\x03\x01\x00\x02\x02\x28")
-		return nil, errWantsTLS
+		return nil, lastWord(conn, "\x15\x03\x01\x00\x02\x02\x28", errWantsTLS)
 	case secure:
 		shielded := tls.Server(begun, d.s.TLS)
 		if err := shielded.HandshakeContext(d.ctx); err != nil {
-			linger(conn) // or the alert that says why may be lost
 			return nil, err
 		}
 		good = shielded
 	case !d.s.Plain && first[0] >= 'A' && first[0] <= 'Z':
-		d.say(conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
-		return nil, errWantsPlain
+		return nil, lastWord(conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", errWantsPlain)
 	case !d.s.Plain:
 		// protocol_version, so that whoever reads it sees that TLS is meant.
-		d.say(conn, "\x15\x03\x01\x00\x02\x02\x46")
-		return nil, errWantsPlain
+		return nil, lastWord(conn, "\x15\x03\x01\x00\x02\x02\x46", errWantsPlain)
 	}
 	return good, conn.SetDeadline(time.Time{})
 }
 
-// say gives a last word.
-func (d *door) say(conn net.Conn, word string) {
-	if _, err := io.WriteString(conn, word); err != nil {
-		return
-	}
-	linger(conn)
+// lastWord tells the other side, if it still listens, and returns why.
+func lastWord(conn net.Conn, word string, why error) error {
+	_, _ = io.WriteString(conn, word)
+	return why
 }
 
 // linger reads away for a moment what the other side still sends, after the last word
