@@ -453,7 +453,14 @@ func TestAThousandReconnectsLeaveNothingBehind(t *testing.T) {
 	a, b, toA, toB := pair(t, func(o *Options) {
 		o.Limits = Limits{Silence: 10 * time.Second, Backoff: time.Microsecond, MaxBackoff: time.Microsecond}
 	})
-	files, routines := openFiles(t), runtime.NumGoroutine()
+	files, routines, same := 0, 0, 0
+	await(t, "the connections to be served", func() bool { // a connection is told of before all that serves it runs
+		f, r := openFiles(t), runtime.NumGoroutine()
+		if same++; f != files || r != routines {
+			files, routines, same = f, r, 0
+		}
+		return same == 50
+	})
 	goal := toA.taken.Load() + toB.taken.Load() + 1000
 	for toA.taken.Load()+toB.taken.Load() < goal {
 		toA.cut()
