@@ -555,10 +555,7 @@ func rightsThrough(t *testing.T, member *process, door string) {
 	if _, err := reader.Get(ctx, "secret", clientv3.WithSerializable()); err != rpctypes.ErrPermissionDenied {
 		t.Errorf("the reader reads still: %v", err)
 	}
-	for r := range reader.Watch(ctx, "secret", clientv3.WithCreatedNotify()) {
-		if !r.Canceled || !strings.Contains(fmt.Sprint(r.Err()), "permission denied") {
-			t.Errorf("the reader's new watch: %+v", r)
-		}
-		break
+	if r := <-reader.Watch(ctx, "secret", clientv3.WithCreatedNotify()); !r.Canceled || !strings.Contains(fmt.Sprint(r.Err()), "permission denied") {
+		t.Errorf("the reader's new watch: %+v", r)
 	}
 }
