@@ -39,7 +39,7 @@ var profiles = map[defect.Defect]profile{
 	defect.DutyOutlivesTerm:            {replicas: 3, within: 200, tilt: dutiful},
 	defect.ServeReadAtOnce:             {replicas: 3, within: 50, tilt: parting},
 	defect.LearnerVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
-	defect.ChangeAtApply:               {replicas: 3, within: 200, from: 66, cluster: true, tilt: learning},
+	defect.ChangeAtApply:               {replicas: 3, within: 300, from: 225, cluster: true, tilt: learning},
 	defect.JointOneHalf:                {replicas: 3, within: 200, cluster: true, tilt: exchanging},
 	defect.RemovedVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
 	defect.SnapshotOlderThanLog:        {replicas: 3, within: 100, tilt: behind},
