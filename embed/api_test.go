@@ -3,15 +3,11 @@ package embed
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // member is a real member in this process, on free ports.
@@ -34,30 +31,9 @@ type member struct {
 	conn   *grpc.ClientConn
 }
 
-// portsGiven are those that tests of this process have been given.
-var portsGiven sync.Map
-
-// freePort finds a port that nobody listens on. It lies below those that the system
-// gives to connections: one of another test would take it before the server does.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
-		if _, given := portsGiven.LoadOrStore(address, true); given {
-			continue
-		}
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 func configFor(t testing.TB, dir string, flags ...string) (Config, string) {
 	t.Helper()
-	client, peer := freePort(t), freePort(t)
+	client, peer := ports.Reserve(t), ports.Reserve(t)
 	args := append([]string{
 		"--data-dir", dir, "--listen-client-urls", "http://" + client, "--advertise-client-urls", "http://" + client,
 		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,

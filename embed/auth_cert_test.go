@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/kvorum/kvorum/internal/testkit/certs"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // The name in a certificate is its holder's user, on both doors, if he sends no token.
@@ -24,7 +25,7 @@ func TestAuthByCertificate(t *testing.T) {
 func byCertificate(t *testing.T) {
 	ca := certs.NewAuthority(t)
 	cert, key := ca.Issue(t, "member", "127.0.0.1")
-	port := freePort(t)
+	port := ports.Reserve(t)
 	startMember(t, t.TempDir(), "--bcrypt-cost=4", "--cert-file", cert, "--key-file", key, "--trusted-ca-file", ca.File, "--client-cert-auth",
 		"--listen-client-urls", "https://"+port, "--advertise-client-urls", "https://"+port)
 	ctx := t.Context()

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/config"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // seat is a member's place in a test's cluster: it may be empty.
@@ -54,7 +55,7 @@ func newTable(t *testing.T, seats int) *table {
 }
 
 func (tb *table) add() *seat {
-	s := &seat{name: fmt.Sprintf("n%d", len(tb.seats)+1), dir: tb.t.TempDir(), client: freePort(tb.t), peer: freePort(tb.t)}
+	s := &seat{name: fmt.Sprintf("n%d", len(tb.seats)+1), dir: tb.t.TempDir(), client: ports.Reserve(tb.t), peer: ports.Reserve(tb.t)}
 	tb.seats = append(tb.seats, s)
 	return s
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/kvorum/kvorum/internal/testkit/certs"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // Flags whose effect no other story shows, each on a real member.
@@ -127,7 +128,7 @@ func TestPingsOfBothSides(t *testing.T) {
 
 // TLS that a member makes for itself, of the version and with the suite that it is told.
 func TestCertificatesMadeAtStart(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), ports.Reserve(t)
 	startMember(t, dir, "--auto-tls", "--self-signed-cert-validity=3", "--tls-min-version=TLS1.2", "--tls-max-version=TLS1.2",
 		"--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "--listen-client-urls=https://"+port, "--advertise-client-urls=https://"+port)
 	conn, err := tls.Dial("tcp", port, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
@@ -146,7 +147,7 @@ func TestCertificatesMadeAtStart(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "fixtures", "client", "cert.pem")); err != nil {
 		t.Error(err)
 	}
-	cfg, _ := configFor(t, t.TempDir(), "--tls-min-version=TLS1.3", "--cipher-suites=TLS_AES_128_GCM_SHA256", "--auto-tls", "--listen-client-urls=https://"+freePort(t))
+	cfg, _ := configFor(t, t.TempDir(), "--tls-min-version=TLS1.3", "--cipher-suites=TLS_AES_128_GCM_SHA256", "--auto-tls", "--listen-client-urls=https://"+ports.Reserve(t))
 	if _, err := Start(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "cipher suites cannot be configured when only TLS1.3 is enabled") {
 		t.Errorf("suites of TLS 1.3: %v", err)
 	}
@@ -175,7 +176,7 @@ func TestClientsByHostAndByCRL(t *testing.T) {
 	other := filesOfClient(t, ca, "other", "web.example.org")
 	crl := filepath.Join(t.TempDir(), "crl")
 	ca.Revoke(t, crl, bad[0])
-	port := freePort(t)
+	port := ports.Reserve(t)
 	startMember(t, t.TempDir(), "--cert-file", cert, "--key-file", key, "--trusted-ca-file", ca.File, "--client-crl-file", crl,
 		"--client-cert-allowed-hostname", "app.example.org", "--listen-client-urls=https://"+port, "--advertise-client-urls=https://"+port)
 	for _, c := range []struct {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // calm is what a member must come back to when hostile clients have left: the
@@ -103,7 +104,7 @@ func debian(t *testing.T) (*grpc.ClientConn, string) {
 	if err != nil {
 		t.Skip("no /usr/bin/etcd to compare with")
 	}
-	client, peer := freePort(t), freePort(t)
+	client, peer := ports.Reserve(t), ports.Reserve(t)
 	cmd := exec.Command(binary, "--data-dir", t.TempDir(),
 		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
 		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,

@@ -20,6 +20,7 @@ import (
 	"github.com/kvorum/kvorum/internal/api/metrics"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // family is what a scrape says of one name: its type, the label names of its series,
@@ -417,7 +418,7 @@ func TestMetricsAreThoseOfEtcd(t *testing.T) {
 	if err != nil {
 		t.Skip("no /usr/bin/etcd to compare with")
 	}
-	client, peer := freePort(t), freePort(t)
+	client, peer := ports.Reserve(t), ports.Reserve(t)
 	cmd := exec.CommandContext(t.Context(), binary, "--data-dir", t.TempDir(), "--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
 		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer)
 	cmd.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH=arm64")

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kvorum/kvorum/internal/testkit/certs"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // clientOf is what a client trusts and, if it has a certificate, shows.
@@ -95,7 +96,7 @@ func TestAClusterOverTLS(t *testing.T) {
 func TestClearTextBesideTLS(t *testing.T) {
 	ca := certs.NewAuthority(t)
 	cert, key := ca.Issue(t, "member", "127.0.0.1")
-	port, extra := freePort(t), freePort(t)
+	port, extra := ports.Reserve(t), ports.Reserve(t)
 	startMember(t, t.TempDir(), "--cert-file", cert, "--key-file", key,
 		"--listen-client-urls", "https://"+port+",http://"+port+",http://"+extra, "--advertise-client-urls", "https://"+port)
 	for _, c := range []struct {
@@ -111,7 +112,7 @@ func TestClearTextBesideTLS(t *testing.T) {
 		}
 		conn.Close()
 	}
-	cfg, _ := configFor(t, t.TempDir(), "--cert-file", ca.File, "--key-file", key, "--listen-client-urls", "https://"+freePort(t))
+	cfg, _ := configFor(t, t.TempDir(), "--cert-file", ca.File, "--key-file", key, "--listen-client-urls", "https://"+ports.Reserve(t))
 	if s, err := Start(cfg, nil); err == nil || !strings.Contains(err.Error(), "cannot load certificate") {
 		t.Errorf("a key of another certificate: %v, %v", s, err)
 	}

@@ -20,6 +20,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // collector is somebody who takes traces.
@@ -326,7 +328,7 @@ func TestWhatHappenedLately(t *testing.T) {
 // Without its collector a member starts, serves and stops as it does with one.
 func TestTracesThatNobodyTakes(t *testing.T) {
 	said := &lockedBuffer{}
-	cfg, client := configFor(t, t.TempDir(), "--enable-distributed-tracing", "--distributed-tracing-address", freePort(t), "--distributed-tracing-sampling-rate=1000000")
+	cfg, client := configFor(t, t.TempDir(), "--enable-distributed-tracing", "--distributed-tracing-address", ports.Reserve(t), "--distributed-tracing-sampling-rate=1000000")
 	s, err := Start(cfg, slog.New(slog.NewTextHandler(said, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/websocket"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // post sends a body to a path of the gateway and returns what came, with numbers as
@@ -188,7 +190,7 @@ func TestGatewayTokens(t *testing.T) {
 
 // The operators' pages on the ports where spec 6.1 and 6.4 want them.
 func TestPagesForOperators(t *testing.T) {
-	metrics, alone := freePort(t), freePort(t)
+	metrics, alone := ports.Reserve(t), ports.Reserve(t)
 	m := startMember(t, t.TempDir(), "--listen-metrics-urls", "http://"+metrics, "--listen-client-http-urls", "http://"+alone,
 		"--host-whitelist", "127.0.0.1,good.example", "--cors", "http://page.example:80", "--enable-grpc-gateway=false", "--enable-pprof")
 	get := func(address, path, host string) (int, http.Header, string) {

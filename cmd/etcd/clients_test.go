@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // Clients that others have written, in other languages, run against the real
@@ -25,7 +27,7 @@ func realEtcd(t *testing.T) string {
 		t.Logf("%s is not installed: nothing to compare with", binary)
 		return ""
 	}
-	client, peer := freePort(t), freePort(t)
+	client, peer := ports.Reserve(t), ports.Reserve(t)
 	cmd := exec.Command(binary, "--data-dir", t.TempDir(), "--unsafe-no-fsync", "--logger", "zap", "--log-outputs", "stderr",
 		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
 		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,

@@ -15,6 +15,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // openWatch is a watch on a stream of its own through a proxy, and what it was told.
@@ -85,7 +87,7 @@ func TestWatchesThroughAProxy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
-	dir, client, peer := t.TempDir(), freePort(t), freePort(t)
+	dir, client, peer := t.TempDir(), ports.Reserve(t), ports.Reserve(t)
 	begin := func() *process {
 		p := launch(t, "--data-dir", dir, "--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
 			"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer)

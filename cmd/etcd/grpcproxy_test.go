@@ -25,12 +25,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // proxied is a proxy in front of members, and where it listens.
 func proxied(t *testing.T, endpoints string, flags ...string) (*process, string) {
 	t.Helper()
-	door := freePort(t)
+	door := ports.Reserve(t)
 	p := launch(t, append([]string{"grpc-proxy", "start", "--listen-addr", door, "--advertise-client-url", door, "--endpoints", endpoints}, flags...)...)
 	for {
 		conn, err := net.Dial("tcp", door)

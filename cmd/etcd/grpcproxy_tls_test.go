@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kvorum/kvorum/internal/testkit/certs"
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // A proxy between clients and a member that both want certificates: what it shows to the
@@ -28,7 +29,7 @@ func TestAGRPCProxyOverTLS(t *testing.T) {
 	crl := filepath.Join(t.TempDir(), "crl")
 	badCert, badKey := a.Issue(t, "revoked")
 	a.Revoke(t, crl, badCert)
-	secure := "https://" + freePort(t)
+	secure := "https://" + ports.Reserve(t)
 	member := start(t, t.TempDir(), "--listen-client-urls", secure, "--advertise-client-urls", secure,
 		"--cert-file", memberCert, "--key-file", memberKey, "--trusted-ca-file", a.File, "--client-cert-auth")
 	named := launch(t, "grpc-proxy", "start", "--endpoints", secure, "--cert", namedCert, "--key", namedKey, "--cacert", a.File)
@@ -36,7 +37,7 @@ func TestAGRPCProxyOverTLS(t *testing.T) {
 		t.Errorf("with somebody's certificate: %d, %s", code, named.raw)
 	}
 	member.awaitReady()
-	pages := freePort(t)
+	pages := ports.Reserve(t)
 	_, door := proxied(t, secure, "--cert", ownCert, "--key", ownKey, "--cacert", a.File, "--cert-file", doorCert, "--key-file", doorKey,
 		"--trusted-ca-file", a.File, "--client-crl-file", crl, "--tls-min-version", "TLS1.3", "--metrics-addr", "http://"+pages, "--enable-pprof")
 	pool := x509.NewCertPool()

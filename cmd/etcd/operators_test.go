@@ -8,11 +8,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // A member that is told everything by a file; the flag beside it counts for nothing.
 func TestAMemberFromAFile(t *testing.T) {
-	client, peer, dir := freePort(t), freePort(t), t.TempDir()
+	client, peer, dir := ports.Reserve(t), ports.Reserve(t), t.TempDir()
 	file := filepath.Join(dir, "etcd.yml")
 	text := fmt.Sprintf("name: filed\ndata-dir: %s\nlisten-client-urls: http://%s\nadvertise-client-urls: http://%s\n"+
 		"listen-peer-urls: http://%s\ninitial-advertise-peer-urls: http://%s\ninitial-cluster: filed=http://%s\nlog-level: debug\n",
@@ -55,7 +57,7 @@ func TestTooFewOpenFiles(t *testing.T) {
 // A gateway passes clients on to the member that answers, and ends when it is told to.
 func TestAGatewayInFrontOfAMember(t *testing.T) {
 	member := start(t, t.TempDir())
-	door, dead := freePort(t), freePort(t)
+	door, dead := ports.Reserve(t), ports.Reserve(t)
 	gateway := launch(t, "gateway", "start", "--listen-addr", door, "--endpoints", "http://"+dead+","+member.client)
 	member.awaitReady()
 	for {

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // This file is a pair of PostgreSQL servers under Patroni, for patroni_pair_test.go.
@@ -97,7 +99,7 @@ func newPair(t *testing.T, store string, files ...string) *pair {
 	}
 	store = strings.ReplaceAll(store, "{dir}", dir)
 	for i := range 2 {
-		n := &node{p: p, name: fmt.Sprintf("pg%d", i+1), rest: freePort(t), postgreSQL: freePort(t)}
+		n := &node{p: p, name: fmt.Sprintf("pg%d", i+1), rest: ports.Reserve(t), postgreSQL: ports.Reserve(t)}
 		n.dir = filepath.Join(dir, n.name)
 		must(t, os.Mkdir(n.dir, 0o700))
 		p.give(n.dir)

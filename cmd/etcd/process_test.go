@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 	"github.com/kvorum/kvorum/internal/testkit/script"
 )
 
@@ -66,21 +66,10 @@ type process struct {
 	raw    []string
 }
 
-// freePort asks the system for a port that nobody uses.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // start runs etcd on dir with free ports; more flags may follow.
 func start(t *testing.T, dir string, flags ...string) *process {
 	t.Helper()
-	client, peer := freePort(t), freePort(t)
+	client, peer := ports.Reserve(t), ports.Reserve(t)
 	p := launch(t, append([]string{
 		"--data-dir", dir, "--listen-client-urls", "http://" + client, "--advertise-client-urls", "http://" + client,
 		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // process is an etcd of somebody else's, alone in its cluster.
@@ -33,21 +34,14 @@ type process struct {
 
 func (p *process) Conn() grpc.ClientConnInterface { return p.conn }
 
-// Renew is Server's. A port that somebody else took in between is chosen again.
+// Renew is Server's.
 func (p *process) Renew() error {
 	p.stop(syscall.SIGKILL)
 	if err := os.RemoveAll(p.data()); err != nil {
 		return err
 	}
-	var err error
-	for range 5 {
-		p.dirs++
-		p.client, p.peer = freePort(), freePort()
-		if err = p.start(); err == nil || !bytes.Contains(p.output.Bytes(), []byte("address already in use")) {
-			return err
-		}
-	}
-	return err
+	p.dirs++
+	return p.start()
 }
 
 // Restart is Server's.
@@ -61,15 +55,6 @@ func (p *process) Restart(how Restart) error {
 }
 
 func (p *process) data() string { return filepath.Join(p.dir, fmt.Sprint(p.dirs)) }
-
-func freePort() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err.Error()
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // start returns once the server answers.
 func (p *process) start() error {
@@ -148,7 +133,7 @@ func TestARealEtcdDiffersOnlyWhereTheSpecificationSaysSo(t *testing.T) {
 		histories = 40
 	}
 	histories = number(t, "KVORUM_ETCD_HISTORIES", histories)
-	s := &process{binary: theirs, dir: memoryDir(t)}
+	s := &process{binary: theirs, dir: memoryDir(t), client: ports.Reserve(t), peer: ports.Reserve(t)}
 	t.Cleanup(func() { s.stop(syscall.SIGKILL) })
 	p := &Player{
 		Server: s, UnstableTies: true, Rules: rules(), Restarts: []Restart{Clean, Kill}, RestartOneIn: 60,
@@ -172,7 +157,7 @@ func TestEachDifferenceIsOne(t *testing.T) {
 	if _, err := os.Stat(theirs); err != nil {
 		t.Skipf("no etcd to compare with: %v", err)
 	}
-	s := &process{binary: theirs, dir: memoryDir(t)}
+	s := &process{binary: theirs, dir: memoryDir(t), client: ports.Reserve(t), peer: ports.Reserve(t)}
 	t.Cleanup(func() { s.stop(syscall.SIGKILL) })
 	p := &Player{Server: s}
 	for _, d := range differences {

@@ -27,16 +27,13 @@ func named(ts *testscript.TestScript, args []string) (*server, []string) {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
 	}
-	v, err := storyOf(ts).find(name)
-	ts.Check(err)
-	return v, args
+	return storyOf(ts).find(name), args
 }
 
 func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	s := storyOf(ts)
 	v, flags := named(ts, args)
-	_, err := os.Stat(filepath.Join(s.dir, v.name+".etcd"))
-	err = s.start(v, environOf(ts), flags, err == nil)
+	err := s.start(v, environOf(ts), flags)
 	if (err != nil) != neg {
 		ts.Fatalf("server %s: error %v\n%s", v.name, err, logOf(s, v))
 	}
@@ -76,7 +73,7 @@ func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
 	environ, failures := environOf(ts), make(chan error)
 	for _, v := range members {
 		go func() {
-			failures <- s.startOnce(v, environ, append([]string{"--initial-cluster=" + strings.Join(initial, ",")}, more...))
+			failures <- s.start(v, environ, append([]string{"--initial-cluster=" + strings.Join(initial, ",")}, more...))
 		}()
 	}
 	for range members {
@@ -97,8 +94,7 @@ func cmdAddress(ts *testscript.TestScript, neg bool, args []string) {
 // addressed finds a server and tells the story its addresses: NAME_ENDPOINT and
 // NAME_PEER.
 func addressed(ts *testscript.TestScript, name string) *server {
-	v, err := storyOf(ts).find(name)
-	ts.Check(err)
+	v := storyOf(ts).find(name)
 	ts.Setenv(strings.ToUpper(name)+"_ENDPOINT", v.client)
 	ts.Setenv(strings.ToUpper(name)+"_PEER", v.peer)
 	return v
@@ -227,8 +223,7 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: http METHOD PATH|URL")
 	}
-	v, err := storyOf(ts).find(firstName)
-	ts.Check(err)
+	v := storyOf(ts).find(firstName)
 	url := args[1]
 	if strings.HasPrefix(url, "/") {
 		url = "http://" + v.client + url

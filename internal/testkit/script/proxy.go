@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // RunThrough tells some stories of dir with a proxy between etcdctl and the first server
@@ -41,11 +43,7 @@ func (s *story) door(v *server) (string, error) {
 	if s.proxy != nil {
 		return s.proxy.address, nil
 	}
-	at := &server{}
-	if err := at.choosePorts(); err != nil {
-		return "", err
-	}
-	p := &proxy{address: at.client, gone: make(chan struct{})}
+	p := &proxy{address: ports.Reserve(s.t), gone: make(chan struct{})}
 	// The cluster's own members are told: stories are about those.
 	p.process = exec.Command(s.through.path, "grpc-proxy", "start", "--listen-addr="+p.address, "--advertise-client-url=", "--endpoints="+v.client)
 	p.process.Args[0] = "etcd" // the test binary is what it is called

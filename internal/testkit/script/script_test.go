@@ -25,16 +25,6 @@ func fakeEtcd() int {
 		return 3
 	case slices.Contains(args, "--silent-death"):
 		return 0
-	case slices.Contains(args, "--taken"):
-		fmt.Fprintln(os.Stderr, "listen: bind: address already in use")
-		return 1
-	case slices.Contains(args, "--taken-once"):
-		if _, err := os.Stat("taken"); err != nil {
-			_ = os.WriteFile("taken", []byte(strings.Join(args, "\n")), 0o600)
-			fmt.Fprintln(os.Stderr, "listen: bind: address already in use\nthe end")
-			return 1
-		}
-		_ = os.WriteFile("free", []byte(strings.Join(args, "\n")), 0o600)
 	}
 	for _, a := range args {
 		if dir, ok := strings.CutPrefix(a, "--data-dir="); ok {

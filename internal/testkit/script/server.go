@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 const (
@@ -21,17 +22,9 @@ const (
 
 	// readyText is in the line that every etcd logs once clients can call.
 	readyText = "ready to serve client requests"
-	// takenText is in the line of a server whose port somebody else took in the
-	// moment between our choice of it and its start.
-	takenText = "address already in use"
-
 	// patience bounds the wait for a server that neither serves nor ends.
 	patience = 60 * time.Second
-	// attempts bounds the choices of another port.
-	attempts = 5
 )
-
-var errTaken = errors.New(takenText)
 
 // pause is how long to wait before another look at what must change by itself: a
 // tenth of the time since begun, so that nobody is kept much longer than needed,
@@ -61,54 +54,21 @@ type server struct {
 }
 
 // find returns the server of that name, with ports of its own.
-func (s *story) find(name string) (*server, error) {
+func (s *story) find(name string) *server {
 	if v := s.servers[name]; v != nil {
-		return v, nil
+		return v
 	}
-	v := &server{name: name}
-	if err := v.choosePorts(); err != nil {
-		return nil, err
-	}
+	v := &server{name: name, client: ports.Reserve(s.t), peer: ports.Reserve(s.t)}
 	s.servers[name] = v
 	s.names = append(s.names, name)
-	return v, nil
+	return v
 }
 
-// choosePorts finds two ports that nobody listens on, below those that the system
-// gives to connections: one of those could take it before the server does.
-func (v *server) choosePorts() error {
-	for _, to := range []*string{&v.client, &v.peer} {
-		var l net.Listener
-		for attempt := 0; l == nil; attempt++ {
-			var err error
-			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))); err != nil && attempt == 1000 {
-				return err
-			}
-		}
-		defer l.Close() // after both choices: two different ports
-		*to = l.Addr().String()
-	}
-	return nil
-}
-
-// start runs etcd and returns once it serves. A first start whose port was
-// taken tries others; a later one keeps its ports, since its data names them.
-func (s *story) start(v *server, environ, flags []string, fixed bool) error {
+// start runs etcd and returns once it serves.
+func (s *story) start(v *server, environ, flags []string) error {
 	if v.process != nil {
 		return fmt.Errorf("server %s is running already", v.name)
 	}
-	for attempt := 1; ; attempt++ {
-		err := s.startOnce(v, environ, flags)
-		if !errors.Is(err, errTaken) || fixed || attempt == attempts {
-			return err
-		}
-		if err := v.choosePorts(); err != nil {
-			return err
-		}
-	}
-}
-
-func (s *story) startOnce(v *server, environ, flags []string) error {
 	client, peer := "http://"+v.client, "http://"+v.peer
 	args := append([]string{
 		"--name=" + v.name, "--data-dir=" + filepath.Join(s.dir, v.name+".etcd"),
@@ -188,9 +148,7 @@ func listen(from io.Reader, to io.Writer, heard chan<- error) {
 		case strings.Contains(line, readyText):
 			heard <- nil
 			told = true
-		case strings.Contains(line, takenText):
-			last = errTaken
-		case line != "" && !errors.Is(last, errTaken):
+		case line != "":
 			last = errors.New(strings.TrimSpace(line))
 		}
 		if err != nil {
