@@ -39,7 +39,7 @@ var profiles = map[defect.Defect]profile{
 	defect.DutyOutlivesTerm:            {replicas: 3, within: 200, tilt: dutiful},
 	defect.ServeReadAtOnce:             {replicas: 3, within: 50, tilt: parting},
 	defect.LearnerVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
-	defect.ChangeAtApply:               {replicas: 3, within: 300, from: 225, cluster: true, tilt: learning},
+	defect.ChangeAtApply:               {replicas: 3, within: 200, cluster: true, tilt: resizing},
 	defect.JointOneHalf:                {replicas: 3, within: 200, cluster: true, tilt: exchanging},
 	defect.RemovedVotes:                {replicas: 3, within: 50, cluster: true, tilt: learning},
 	defect.SnapshotOlderThanLog:        {replicas: 3, within: 100, tilt: behind},
@@ -257,6 +257,13 @@ func learning(s *swarm) {
 func exchanging(s *swarm) {
 	learning(s)
 	s.members.addLearner, s.members.swap, s.members.remove = 4, 8, 1
+}
+
+// resizing: quorums grow and shrink by whole voters, while much is under way.
+func resizing(s *swarm) {
+	learning(s)
+	s.members.pause, s.members.add, s.members.addLearner, s.members.promote = 20*time.Millisecond, 6, 0, 0
+	s.load.clients = 8
 }
 
 // behind: members are behind all the time, and what brings them on comes twice.
