@@ -65,50 +65,34 @@ func (m *Member) AuthEnabled() bool { return m.opts.State.View().Auth().Enabled(
 // command.ErrAuthOldRevision for a signed token that a change of its user has voided.
 func (m *Member) Identify(c *Credentials, caughtUp bool) (who auth.Caller, later bool, err error) {
 	table := m.opts.State.View().Auth()
-	if !table.Enabled() {
-		// Who has a token of later may know of more than this member: not only that
-		// permissions are checked by now, but also who he is.
-		return auth.Caller{}, c.Shown && !caughtUp && m.ahead(c.Token), nil
-	}
 	if c.Shown {
 		who, later, err = m.holder(table, strings.TrimPrefix(c.Token, "Bearer "), caughtUp)
 		if err == nil || later || !defect.On(defect.BadTokenForgiven) {
 			return who, later, err
 		}
 	}
-	if m.opts.Auth.Certificates && c.Certificate != "" {
+	if m.opts.Auth.Certificates && c.Certificate != "" && table.Enabled() {
 		return auth.Caller{User: c.Certificate, Issued: math.MaxUint64}, false, nil
 	}
 	return auth.Caller{}, false, nil
 }
 
-// ahead says that a simple token was given out after what this member has applied.
-func (m *Member) ahead(token string) bool {
-	if m.opts.Auth.Signed != nil {
-		return false
-	}
-	_, at, ok := splitToken(strings.TrimPrefix(token, "Bearer "))
-	return ok && at > m.opts.Group.Applied() && !defect.On(defect.TokenTooEarly)
-}
-
 // holder is whose a token is.
 func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who auth.Caller, later bool, err error) {
 	if signed := m.opts.Auth.Signed; signed != nil {
-		user, revision, ok := signed.Read(token)
-		if !ok {
-			return auth.Caller{}, false, command.ErrInvalidAuthToken
-		}
-		if u := table.User(user); u != nil && !table.Valid(u, revision) {
-			return auth.Caller{}, false, command.ErrAuthOldRevision
-		}
-		return auth.Caller{User: user, Issued: revision}, false, nil
+		return signedHolder(table, signed, token)
 	}
 	letters, at, ok := splitToken(token)
+	if ok && at > m.opts.Group.Applied() && !caughtUp && !defect.On(defect.TokenTooEarly) {
+		// Whoever was given it may know more than this member: who he is, and also
+		// that permissions are checked by now.
+		return auth.Caller{}, true, nil
+	}
+	if !table.Enabled() {
+		return auth.Caller{}, false, nil
+	}
 	if !ok {
 		return auth.Caller{}, false, command.ErrInvalidAuthToken
-	}
-	if at > m.opts.Group.Applied() && !caughtUp && !defect.On(defect.TokenTooEarly) {
-		return auth.Caller{}, true, nil
 	}
 	now := m.opts.Clock.Now()
 	m.tokens.follow(now)
@@ -122,6 +106,21 @@ func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who aut
 		return auth.Caller{}, false, command.ErrInvalidAuthToken
 	}
 	return auth.Caller{User: held.User, Issued: held.Revision}, false, nil
+}
+
+// signedHolder is whose a signed token is; no member is behind it.
+func signedHolder(table *auth.Table, signed Signed, token string) (who auth.Caller, later bool, err error) {
+	if !table.Enabled() {
+		return auth.Caller{}, false, nil
+	}
+	user, revision, ok := signed.Read(token)
+	if !ok {
+		return auth.Caller{}, false, command.ErrInvalidAuthToken
+	}
+	if u := table.User(user); u != nil && !table.Valid(u, revision) {
+		return auth.Caller{}, false, command.ErrAuthOldRevision
+	}
+	return auth.Caller{User: user, Issued: revision}, false, nil
 }
 
 // Authenticate gives a token for a name and a password. It waits, also for the time

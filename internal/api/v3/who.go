@@ -74,8 +74,13 @@ func (s *kv) hotSession(call *rpc.Call, unread error, caughtUp bool) (as server.
 	if unread != nil {
 		return as, false, unread
 	}
-	c := shown(call, call.Peer())
-	if !c.Shown && !s.member.AuthEnabled() {
+	var from *peer.Peer // whose certificate counts only where permissions are checked
+	enabled := s.member.AuthEnabled()
+	if enabled {
+		from = call.Peer()
+	}
+	c := shown(call, from)
+	if !enabled && !c.Shown {
 		return s.member.Session, false, nil
 	}
 	who, later, err := s.member.Identify(&c, caughtUp)
