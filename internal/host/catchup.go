@@ -121,6 +121,9 @@ func (s *stepper) loaded(g *Group, l raft.Load, entries []raft.Entry) {
 func (s *stepper) turnReads(g *Group) (wake env.Instant) {
 	e := &g.step.logEnd
 	wake = env.Never
+	if len(e.reads) == 0 {
+		return wake
+	}
 	now := s.bulkPause(g) == 0
 	keep := e.reads[:0]
 	for _, r := range e.reads {
