@@ -3,12 +3,14 @@
 
 GO      ?= go
 BIN     := bin
+# A profile by which the compiler chooses what to inline; scripts/profile makes one.
+PGO     ?= off
 
 .PHONY: build run test check soak bench release clean
 
 build: ## the programs, in ./bin, without cgo
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -pgo=$(PGO) -o $(BIN)/ ./cmd/...
 
 run: build ## one member on 2379/2380, its store in ./default.etcd
 	@echo "etcd listens for clients on http://localhost:2379 and for peers on http://localhost:2380; data in ./default.etcd."
@@ -26,7 +28,7 @@ bench: build ## puts against a real etcd where one is installed
 	@sh scripts/bench
 
 release: ## static programs for amd64 and arm64 with checksums, in ./dist, the same bytes from the same commit
-	@sh scripts/release
+	@PGO=$(PGO) sh scripts/release
 
 clean:
 	rm -rf $(BIN) dist
