@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/kvorum/kvorum/internal/testkit/ports"
 )
 
 // patience bounds every wait.
@@ -58,16 +59,7 @@ func program(t *testing.T, name string) string {
 
 func newHouse(t *testing.T, program string) *house {
 	t.Helper()
-	h := &house{t: t, dir: filepath.Join(t.TempDir(), "data"), program: program}
-	for _, to := range []*string{&h.client, &h.peer} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		*to = l.Addr().String()
-	}
-	return h
+	return &house{t: t, dir: filepath.Join(t.TempDir(), "data"), program: program, client: ports.Reserve(t), peer: ports.Reserve(t)}
 }
 
 // move are the flags that a restored member has.
