@@ -35,9 +35,8 @@ import (
 
 // grpcProxyFlags are those of `etcd grpc-proxy start` (spec/server-ops.md 9).
 type grpcProxyFlags struct {
-	listen, metrics, dataDir     string
-	srv, srvName                 string
-	insecureDiscovery            bool
+	place
+	metrics, dataDir             string
 	advertise, prefix, namespace string
 	ttl                          int64
 	up                           grpcproxy.Upstream
@@ -51,33 +50,22 @@ type grpcProxyFlags struct {
 }
 
 func grpcProxyCommand(logs io.Writer) *cobra.Command {
-	parent := &cobra.Command{Use: "grpc-proxy <command>", Short: "Answer for a cluster, and spare it what many clients ask for alike."}
 	var f grpcProxyFlags
-	start := &cobra.Command{
-		Use: "start", Short: "Start the proxy.", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			level := slog.LevelInfo
-			if f.debug {
-				level = slog.LevelDebug
-			}
-			return f.run(cmd.Context(), telemetry.New(logs, time.Now, telemetry.JSON, level))
-		},
-	}
-	f.register(start.Flags())
-	parent.AddCommand(start)
-	return parent
+	return startCommand("grpc-proxy", "Answer for a cluster, and spare it what many clients ask for alike.", "Start the proxy.", f.register, func(ctx context.Context) error {
+		level := slog.LevelInfo
+		if f.debug {
+			level = slog.LevelDebug
+		}
+		return f.run(ctx, telemetry.New(logs, time.Now, telemetry.JSON, level))
+	})
 }
 
 // register declares the flags.
 func (f *grpcProxyFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.listen, "listen-addr", "127.0.0.1:23790", "address to listen on")
+	f.place.register(flags, &f.up.Endpoints)
 	flags.StringVar(&f.metrics, "metrics-addr", "", "URL of a further listener for health and metrics")
 	flags.StringVar(&f.dataDir, "data-dir", "default.proxy", "directory that --auto-tls keeps its certificate in")
-	flags.StringSliceVar(&f.up.Endpoints, "endpoints", []string{"127.0.0.1:2379"}, "endpoints of the cluster, separated by commas")
 	flags.DurationVar(&f.up.AutoSync, "endpoints-auto-sync-interval", 0, "how often the endpoints are replaced by those that the members publish; 0 is never")
-	flags.StringVar(&f.srv, "discovery-srv", "", "domain whose SRV records list the endpoints")
-	flags.StringVar(&f.srvName, "discovery-srv-name", "", "suffix of the service name in those records")
-	flags.BoolVar(&f.insecureDiscovery, "insecure-discovery", false, "accept SRV records of clear-text endpoints")
 	flags.DurationVar(&f.up.KeepAliveTime, "dial-keepalive-time", 0, "how long a connection to the cluster may be silent before a ping; 0 is no pings")
 	flags.DurationVar(&f.up.KeepAliveTimeout, "dial-keepalive-timeout", 20*time.Second, "how long the answer to such a ping may take")
 	flags.BoolVar(&f.up.PermitWithoutStream, "permit-without-stream", false, "send pings when no call is open, too")
@@ -172,10 +160,7 @@ func (f *grpcProxyFlags) find(ctx context.Context, log *slog.Logger) error {
 	if f.srv == "" {
 		return nil
 	}
-	d := Discovery{
-		Domain: f.srv, Name: f.srvName, Insecure: f.insecureDiscovery, TrustedCAFile: f.members.TrustedCAFile, Log: log, Resolver: net.DefaultResolver,
-	}
-	found, err := d.Endpoints(ctx)
+	found, err := f.discover(ctx, f.members.TrustedCAFile, log)
 	if err != nil {
 		return err
 	}
