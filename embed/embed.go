@@ -178,6 +178,7 @@ func (s *Server) open() (err error) {
 	if err := s.refuseDowngrade(); err != nil {
 		return errors.Join(err, raftLog.Close())
 	}
+	s.state.PaceRemoval(s.cfg.CompactionBatchLimit, s.removalRest())
 	s.state.KeepTips(tipBytes)
 	s.state.KeepRows(rowBytes)
 	s.state.KeepCounts(leafRows)
@@ -187,6 +188,7 @@ func (s *Server) open() (err error) {
 	s.host = host.New(host.Options{
 		Member: s.home.Member, Clock: s.world.Clock, Rand: s.world.Rand, Tasks: s.world.Tasks,
 		Log: raftLog, Transport: transport{s}, Election: s.cfg.ElectionTimeout, Heartbeat: s.cfg.HeartbeatInterval,
+		NoPreVote: !s.cfg.PreVote, LoneWaits: !s.cfg.InitialElectionTickAdvance,
 		Events: s.tell, Trouble: s.trouble, Stalled: s.stalled, Snapshots: s.tellSnapshot, Limits: s.limits(),
 		SlowApply: s.cfg.WarningApplyDuration, Slow: s.slowApply, Applied: s.applied(),
 		Peers: s.peered, Damaged: s.home.Damage.Reason != "", FoundDamage: s.foundDamage,

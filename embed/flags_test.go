@@ -274,9 +274,9 @@ func TestTheWayToTheDiscoveryCluster(t *testing.T) {
 	}
 }
 
-// Names that only DNS has: the member looks there, and says what it misses.
+// Names that only DNS has: the member looks there, says what it misses, and ends.
 func TestDNSIsAsked(t *testing.T) {
-	cfg, _ := configFor(t, t.TempDir(), "--initial-cluster=", "--discovery-srv=cluster.invalid", "--discovery-srv-name=x")
+	cfg, _ := configFor(t, t.TempDir(), "--initial-cluster=", "--discovery-srv=cluster.invalid", "--discovery-srv-name=x", "--discovery-fallback=exit")
 	_, err := Start(cfg, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "error setting up initial cluster: error querying DNS SRV records for _etcd-server-ssl-x") {
 		t.Error(err)
@@ -288,5 +288,111 @@ func TestHowLongTokensLive(t *testing.T) {
 	s := &Server{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	if o, err := s.authOptions(); err != nil || o.TokenTTL != 7*time.Second {
 		t.Errorf("%v, %v", o.TokenTTL, err)
+	}
+}
+
+// A member that is all of its cluster leads at once, unless it is told to wait for an
+// election time-out as others do; also when it has been here before.
+func TestALoneMemberThatWaits(t *testing.T) {
+	t.Parallel() // it mostly waits
+	dir := t.TempDir()
+	for range 2 {
+		begun := time.Now()
+		m := startMember(t, dir, "--initial-election-tick-advance=false", "--election-timeout=700")
+		if took := time.Since(begun); took < 700*time.Millisecond {
+			t.Errorf("it leads after %v", took)
+		}
+		m.stop()
+	}
+}
+
+// A connection of a peer is given up after an election time-out, or after what the flags
+// say if that is more than 5 s and than the election time-out.
+func TestHowLongPeersMayBeSilent(t *testing.T) {
+	for _, c := range []struct {
+		flags          []string
+		silence, stall time.Duration
+	}{
+		{nil, time.Second, time.Second},
+		{[]string{"--raft-read-timeout=4s", "--raft-write-timeout=5s"}, time.Second, time.Second},
+		{[]string{"--raft-read-timeout=6s", "--raft-write-timeout=7s"}, 6 * time.Second, 7 * time.Second},
+		{[]string{"--raft-read-timeout=6s", "--election-timeout=8000"}, 8 * time.Second, 8 * time.Second},
+	} {
+		cfg, _ := configFor(t, t.TempDir(), c.flags...)
+		got := (&Server{cfg: cfg}).peerLimits()
+		if got.Silence != c.silence || got.Stall != c.stall || got.Ping != cfg.ElectionTimeout/4 || got.Handshake != cfg.ElectionTimeout {
+			t.Errorf("%v: %+v", c.flags, got)
+		}
+	}
+}
+
+// One of two members is left alone. Without pre-votes it begins one term after the other;
+// once the other is back, somebody leads in a later one.
+func TestMembersThatDoNotAskForVotesInAdvance(t *testing.T) {
+	t.Parallel() // it mostly waits
+	tb := newTable(t, 2)
+	tb.flags = []string{"--pre-vote=false"}
+	tb.start("new", tb.seats...)
+	tb.put(tb.seats[0], "a", "1")
+	left, gone := tb.seats[0], tb.seats[1]
+	gone.stop()
+	before := left.group.Status().Hard.Term
+	tb.eventually("three terms of nobody", func(context.Context) bool { return left.group.Status().Hard.Term >= before+3 })
+	tb.start("new", gone)
+	tb.put(gone, "a", "2")
+	tb.everywhere("a", "2")
+}
+
+// What a member would show as a client must be a pair that can be used, where its client
+// port has certificates at all: else it does not start.
+func TestAPairForClientsIsChecked(t *testing.T) {
+	ca := certs.NewAuthority(t)
+	cert, key := ca.Issue(t, "member", "127.0.0.1")
+	_, other := ca.Issue(t, "other")
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"--client-cert-file", cert}, "ClientKeyFile and ClientCertFile must both be present or both absent: key: , cert: " + cert + "]"},
+		{[]string{"--client-key-file", key}, "ClientKeyFile and ClientCertFile must both be present or both absent: key: " + key + ", cert: ]"},
+		{[]string{"--client-cert-file", cert, "--client-key-file", other}, "cannot load certificate " + cert + " with key " + other},
+		{[]string{"--client-cert-file", cert, "--client-key-file", key, "--client-crl-file", "/nowhere"}, "/nowhere"}, // the pair is good
+	} {
+		port := ports.Reserve(t)
+		cfg, _ := configFor(t, t.TempDir(), append([]string{"--cert-file", cert, "--key-file", key,
+			"--listen-client-urls=https://" + port, "--advertise-client-urls=https://" + port}, c.flags...)...)
+		s, err := Start(cfg, slog.New(slog.DiscardHandler))
+		if err == nil {
+			s.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v", c.flags, err)
+		}
+	}
+}
+
+// Compactions free what they free in steps and with pauses as they are told.
+func TestCompactionsByTheFlags(t *testing.T) {
+	m := startMember(t, t.TempDir(), "--compaction-batch-limit=5", "--compaction-sleep-interval=1s")
+	kv, freed := pb.NewKVClient(m.conn), &m.state.Counts().Store.Compacted
+	var last int64
+	for range 40 {
+		r, err := kv.Put(t.Context(), &pb.PutRequest{Key: []byte("a")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = r.Header.Revision
+	}
+	begun := time.Now()
+	if _, err := kv.Compact(t.Context(), &pb.CompactionRequest{Revision: last}); err != nil {
+		t.Fatal(err)
+	}
+	for freed.Load() == 0 {
+		if time.Sleep(time.Millisecond); time.Since(begun) > 20*time.Second {
+			t.Fatal("nothing is freed")
+		}
+	}
+	if n, took := freed.Load(), time.Since(begun); n > 5*uint64(1+took/time.Second) {
+		t.Errorf("%d versions are freed after %v", n, took)
 	}
 }

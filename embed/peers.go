@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
@@ -28,8 +29,25 @@ func (s *Server) startPeers() {
 		Lost:      func(m id.Member) { s.host.Unreachable(m) },
 		IsRemoved: func(m id.Member) bool { return s.state.View().Removed(m) },
 		Removed:   func(id.Member) { s.removed() },
-		Limits:    peer.Limits{Silence: s.cfg.ElectionTimeout},
+		Limits:    s.peerLimits(),
 	})
+}
+
+// peerLimits has a connection that is dead given up after an election time-out, or
+// later where the flags say so. Signs of life and greetings go by the election
+// time-out in any case.
+func (s *Server) peerLimits() peer.Limits {
+	own := s.cfg.ElectionTimeout
+	given := func(timeout time.Duration) time.Duration {
+		if timeout <= config.LeastRaftTimeout {
+			return own
+		}
+		return max(own, timeout)
+	}
+	return peer.Limits{
+		Silence: given(s.cfg.RaftReadTimeout), Stall: given(s.cfg.RaftWriteTimeout),
+		Ping: own / 4, Handshake: max(own, time.Second),
+	}
 }
 
 // firstAddresses are those of the members that the configuration names.

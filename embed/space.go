@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/server"
 )
 
@@ -87,6 +88,15 @@ func (s *Server) giveBackNow(ctx context.Context) error {
 	}
 	s.log.Info("gave disk space back", attrs...)
 	return nil
+}
+
+// removalRest is the pause between two steps of a compaction, if the flag says one: at
+// least 1 ms, 0 for the state's own.
+func (s *Server) removalRest() time.Duration {
+	if s.cfg.CompactionSleepInterval == config.DefaultCompactionSleep {
+		return 0
+	}
+	return max(s.cfg.CompactionSleepInterval, time.Millisecond)
 }
 
 // tellSpace writes what has changed about space to the log.

@@ -34,6 +34,16 @@ type Config struct {
 	// ElectionTimeout is the shortest time without a leader before an election;
 	// whole milliseconds, at least 5 heartbeats, at most 50 s.
 	ElectionTimeout time.Duration
+	// InitialElectionTickAdvance: a member that is all of its cluster leads at once when
+	// it starts, not after an election time-out.
+	InitialElectionTickAdvance bool
+	// PreVote: votes are asked for in advance, so that nobody is disturbed by a member
+	// that could not win.
+	PreVote bool
+	// RaftReadTimeout and RaftWriteTimeout, above LeastRaftTimeout, are how long a
+	// connection of a peer may be silent, and may take nothing of what is written to it.
+	// Up to that it is ElectionTimeout.
+	RaftReadTimeout, RaftWriteTimeout time.Duration
 	// StrictReconfigCheck refuses membership changes that would lose quorum.
 	StrictReconfigCheck bool
 	// ForceNewCluster makes a member that has data the only one of its cluster.
@@ -100,6 +110,12 @@ type Config struct {
 	GRPCKeepAliveInterval time.Duration
 	// GRPCKeepAliveTimeout is how long a ping may stay unanswered.
 	GRPCKeepAliveTimeout time.Duration
+
+	// CompactionBatchLimit is how many changes a step of a compaction looks at at most;
+	// below 1 is the default. CompactionSleepInterval is the pause between two steps; at
+	// DefaultCompactionSleep it is the member's own.
+	CompactionBatchLimit    int
+	CompactionSleepInterval time.Duration
 
 	// AuthToken is the kind of tokens: "simple", or "jwt" and its options.
 	AuthToken string
@@ -199,6 +215,13 @@ type Tracing struct {
 	// PerMillion is how many of a million requests are traced.
 	PerMillion int
 }
+
+// LeastRaftTimeout is the lowest RaftReadTimeout and RaftWriteTimeout that count
+// (spec/server-ops.md 1.2).
+const LeastRaftTimeout = 5 * time.Second
+
+// DefaultCompactionSleep is the default of Config.CompactionSleepInterval.
+const DefaultCompactionSleep = 10 * time.Millisecond
 
 // Values of Config.AutoCompactionMode.
 const (

@@ -75,7 +75,7 @@ func keys() map[string]*option {
 func (p *parser) file(name string) error {
 	p.config = Default()
 	p.config.DataDir, p.config.InitialCluster, p.config.File = "", "", name
-	p.given = map[string]bool{}
+	p.given = map[string]string{}
 	text, err := p.read(name)
 	if err != nil {
 		return failure(fmt.Errorf("cannot read the configuration file: %w", err))
@@ -171,9 +171,8 @@ func (p *parser) set(o *option, value any) error {
 			text = time.Duration(n).String()
 		}
 	}
-	p.given[o.name] = true
 	if o.name == "initial-cluster-state" {
-		p.config.InitialClusterState = text // Validate has etcd's text for a word that is none
+		p.config.InitialClusterState, p.given[o.name] = text, text // Validate has etcd's text for a word that is none
 		return nil
 	}
 	if err := to.Set(text); err != nil {
@@ -182,6 +181,7 @@ func (p *parser) set(o *option, value any) error {
 		}
 		return fmt.Errorf("invalid value %q: %w", text, err)
 	}
+	p.given[o.name] = to.String()
 	return nil
 }
 

@@ -32,6 +32,9 @@ func HelpText() string {
 				continue
 			}
 			b.WriteString("  --" + o.name + " '" + o.def + "'\n    " + o.help + "\n")
+			if o.state == accepted {
+				b.WriteString("    Accepted, no effect: " + notes[o.name] + "\n")
+			}
 		}
 	}
 	return b.String()

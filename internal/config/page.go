@@ -70,7 +70,7 @@ func cell(o *option, path string) string {
 
 func stateWord(s state) string {
 	if s == accepted {
-		return " *Accepted, nothing to tune:*"
+		return " *Accepted, no effect:*"
 	}
 	return ""
 }
@@ -111,8 +111,8 @@ client-transport-security:
   client-cert-auth: true
 ` + "```" + `
 
-Some flags tune what etcd's own store and log need tuned. They are checked and then taken in silence, with the reason in the table, so that
-every unit file works as it stands.
+Some flags tune what only etcd's own store and log have. Their values are checked, so that every unit file works as it stands, and change nothing, for the
+reason in the table; the log says so once, at the start, of one that is given a value other than its default.
 `
 
 const pageRemoved = `

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -24,15 +25,19 @@ func TestThePageIsUpToDate(t *testing.T) {
 	}
 }
 
-// Whatever is taken in silence has its reason on the page, and notes are for flags
-// that exist.
-func TestEverySilenceHasAReason(t *testing.T) {
+// Whatever is accepted without effect has its reason, on the page and in the help, and
+// notes are for flags that exist.
+func TestWhatHasNoEffectHasAReason(t *testing.T) {
 	known := map[string]bool{}
 	for i := range table {
 		o := &table[i]
 		known[o.name] = true
 		if o.state == accepted && notes[o.name] == "" {
 			t.Errorf("--%s is accepted, and no note says why", o.name)
+		}
+		line := "    Accepted, no effect: " + notes[o.name] + "\n"
+		if strings.Contains(HelpText(), o.help+"\n"+line) != (o.state == accepted) {
+			t.Errorf("--%s is of state %d, and what the help says is another thing", o.name, o.state)
 		}
 	}
 	for name := range notes {
@@ -85,13 +90,49 @@ func TestEveryFlagThreeWays(t *testing.T) {
 				}
 			}
 			without, _, err := Parse(extra, nil, nil)
-			if err != nil || o.name == "logger" {
+			if err != nil || o.name == "logger" || o.name == "discovery-fallback" {
 				return // it cannot be left out here, or has one value only
 			}
 			if changes := !sameConfig(byFlag, without); changes != (o.state == ready) {
 				t.Errorf("--%s=%s: changes the configuration: %v, but its state is %d", o.name, value, changes, o.state)
 			}
 		})
+	}
+}
+
+// A flag without effect is told of once, with its value and the reason, if it is given
+// another value than its default in whatever way; the default, however it is written, is
+// nobody's wish.
+func TestWhatHasNoEffectIsToldOnce(t *testing.T) {
+	for i := range table {
+		o := &table[i]
+		if o.state != accepted {
+			continue
+		}
+		value := others[o.name]
+		if value == "" {
+			value = another(o)
+		}
+		var told [3][]Warning
+		_, told[0] = mustParse(t, []string{"--" + o.name + "=" + value}, nil)
+		_, told[1] = mustParse(t, nil, []string{o.variable() + "=" + value})
+		_, told[2] = mustRead(t, document([][2]string{{paths()[o.name], value}}))
+		for way, list := range told {
+			var got []string
+			for _, w := range list {
+				if w.Msg == "flag is accepted and has no effect" {
+					got = append(got, fmt.Sprint(w.Level, w.Attrs))
+				}
+			}
+			if want := fmt.Sprintf("INFO [flag=--%s value=%s reason=%s]", o.name, value, notes[o.name]); len(got) != 1 || got[0] != want {
+				t.Errorf("--%s=%s in way %d is told as %q, want %q", o.name, value, way, got, want)
+			}
+		}
+	}
+	for _, flag := range []string{"--snapshot-count=0x2710", "--backend-batch-interval=0", "--backend-bbolt-freelist-type=map", "--max-wals=5"} {
+		if _, told := mustParse(t, []string{flag}, nil); len(told) > 0 {
+			t.Errorf("%s is told of: %v", flag, told)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -37,7 +38,7 @@ func Parse(args, environ []string, read ReadFile) (Config, []Warning, error) {
 	if read == nil {
 		read = func(string) ([]byte, error) { return nil, errors.New("files are not read here") }
 	}
-	p := parser{given: map[string]bool{}, environ: environ, read: read}
+	p := parser{given: map[string]string{}, environ: environ, read: read}
 	err := p.run(args)
 	return p.config, p.warnings, err
 }
@@ -45,7 +46,7 @@ func Parse(args, environ []string, read ReadFile) (Config, []Warning, error) {
 // parser is one run of Parse.
 type parser struct {
 	config   Config
-	given    map[string]bool // flag names that a flag, a variable or the file has set
+	given    map[string]string // what a flag, a variable or the file has set, by the flag's name, as its String says it
 	environ  []string
 	read     ReadFile
 	warnings []Warning
@@ -71,7 +72,7 @@ func (p *parser) run(args []string) error {
 	if err := p.checkBootstrap(); err != nil {
 		return failure(err)
 	}
-	if p.given["listen-client-urls"] && !p.given["advertise-client-urls"] {
+	if p.gave("listen-client-urls") && !p.gave("advertise-client-urls") {
 		p.config.AdvertiseClientURLs = nil
 	}
 	p.config.derive()
@@ -111,7 +112,7 @@ func (p *parser) flags(args []string) error {
 	if *version {
 		return &Error{Code: 0, Stdout: VersionText(), err: errors.New("version asked for")}
 	}
-	set.Visit(func(f *flag.Flag) { p.given[f.Name] = true })
+	set.Visit(func(f *flag.Flag) { p.given[f.Name] = f.Value.String() })
 	return nil
 }
 
@@ -122,7 +123,7 @@ func (p *parser) variables() error {
 	for i := range table {
 		options[table[i].variable()] = &table[i]
 	}
-	var used []string
+	used := map[string]string{}
 	for _, pair := range p.environ {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || !strings.HasPrefix(name, prefixVariable) || name == archVariable {
@@ -138,23 +139,22 @@ func (p *parser) variables() error {
 				attrs = append(attrs, slog.String("use", hint))
 			}
 			p.warn(slog.LevelWarn, "unrecognized environment variable", attrs...)
-		case p.given[o.name]:
+		case p.gave(o.name):
 			return failure(errShadowed, slog.String("environment-variable", name))
 		case value != "":
-			if err := o.value(&p.config).Set(value); err != nil {
+			to := o.value(&p.config)
+			if err := to.Set(value); err != nil {
 				return failure(fmt.Errorf("invalid value %q for %s: %w", value, name, err))
 			}
+			used[o.name] = to.String()
 			if o.secret() {
 				value = "***"
 			}
 			p.warn(slog.LevelInfo, "recognized and used environment variable",
 				slog.String("variable-name", name), slog.String("variable-value", value))
-			used = append(used, o.name)
 		}
 	}
-	for _, name := range used {
-		p.given[name] = true
-	}
+	maps.Copy(p.given, used)
 	return nil
 }
 
@@ -167,15 +167,23 @@ func (p *parser) fileName() string {
 	return p.lookup(fileVariable)
 }
 
-// judge warns of given flags that change nothing and of values that are unwise.
+// gave says whether a flag, a variable or the file has set a flag.
+func (p *parser) gave(name string) bool {
+	_, is := p.given[name]
+	return is
+}
+
+// judge tells of given flags that change nothing and of values that are unwise.
 func (p *parser) judge() {
 	for i := range table {
 		o := &table[i]
-		if !p.given[o.name] {
-			continue
-		}
-		if o.state == obsolete {
+		value, given := p.given[o.name]
+		switch {
+		case given && o.state == obsolete:
 			p.warn(slog.LevelWarn, "flag is deprecated and has no effect", slog.String("flag", "--"+o.name))
+		case given && o.state == accepted && value != o.standard():
+			p.warn(slog.LevelInfo, "flag is accepted and has no effect", slog.String("flag", "--"+o.name),
+				slog.String("value", value), slog.String("reason", notes[o.name]))
 		}
 	}
 	for i, out := range p.config.LogOutputs {

@@ -313,6 +313,7 @@ func TestVariables(t *testing.T) {
 		"WARN unrecognized environment variable environment-variable=ETCD_FOO",
 		"INFO recognized and used environment variable variable-name=ETCD_SNAPSHOT_COUNT variable-value=5",
 		"INFO recognized and used environment variable variable-name=ETCD_DISCOVERY_PASSWORD variable-value=***",
+		"INFO flag is accepted and has no effect flag=--snapshot-count value=5 reason=" + notes["snapshot-count"],
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -28,8 +28,9 @@ type state uint8
 const (
 	// ready: the flag has its effect.
 	ready state = iota
-	// accepted: what the flag tunes in etcd is not there to be tuned; it is
-	// checked and taken in silence. notes says why (docs/guide/configuration.md).
+	// accepted: what the flag tunes in etcd is not there to be tuned, and notes says
+	// why: in the help, on the page, and in the log when it is given a value other than
+	// its default (decision 0038). The value is checked.
 	accepted
 	// obsolete: etcd itself keeps the flag only for old command lines; giving
 	// it warns.
@@ -53,6 +54,15 @@ type option struct {
 // variable is the name of the option's environment variable.
 func (o *option) variable() string {
 	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+}
+
+// standard is the default as String says it.
+func (o *option) standard() string {
+	v := o.value(&Config{})
+	if err := v.Set(o.def); err != nil {
+		panic("config: default of " + o.name + ": " + err.Error())
+	}
+	return v.String()
 }
 
 // secret reports whether the option's value must not be logged.
@@ -81,7 +91,7 @@ var table = []option{
 		"Milliseconds between heartbeats of a leader."},
 	{"election-timeout", "1000", member, ready, bind(parseMillis, func(c *Config) *time.Duration { return &c.ElectionTimeout }),
 		"Milliseconds without a leader before an election; equal on all members."},
-	{"initial-election-tick-advance", "true", member, accepted, anyBool,
+	{"initial-election-tick-advance", "true", member, ready, bindBool(func(c *Config) *bool { return &c.InitialElectionTickAdvance }),
 		"Shorten the wait for the first election after a start."},
 	{"listen-peer-urls", defaultPeerURL, member, ready, bind(ParseURLs, func(c *Config) *URLs { return &c.ListenPeerURLs }),
 		"URLs on which other members are served."},
@@ -119,10 +129,10 @@ var table = []option{
 		"Let several processes bind the same port."},
 	{"socket-reuse-address", "false", member, ready, bindBool(func(c *Config) *bool { return &c.SocketReuseAddress }),
 		"Bind addresses whose connections are still closing."},
-	{"raft-read-timeout", "5s", member, accepted, anyDuration,
-		"Read time-out of peer connections, at least 5s."},
-	{"raft-write-timeout", "5s", member, accepted, anyDuration,
-		"Write time-out of peer connections, at least 5s."},
+	{"raft-read-timeout", "5s", member, ready, bindDuration(func(c *Config) *time.Duration { return &c.RaftReadTimeout }),
+		"How long a peer's connection may be silent, above 5s; else an election time-out."},
+	{"raft-write-timeout", "5s", member, ready, bindDuration(func(c *Config) *time.Duration { return &c.RaftWriteTimeout }),
+		"How long a peer may take nothing of what is written to it, above 5s; else an election time-out."},
 	{"memory-mlock", "false", member, ready, bindBool(func(c *Config) *bool { return &c.MemoryLock }),
 		"Keep the process's memory from being swapped out."},
 	{"feature-gates", "", member, ready, bind(parseGates, func(c *Config) *Gates { return &c.Gates }),
@@ -168,11 +178,11 @@ var table = []option{
 		"Domain whose SRV records list the members."},
 	{"discovery-srv-name", "", clustering, ready, bind(parseText, func(c *Config) *string { return &c.Discovery.SRVName }),
 		"Suffix of the service name in those SRV records."},
-	{"discovery-fallback", "exit", clustering, accepted, anyOf("exit"),
-		"What to do when discovery fails: exit."},
+	{"discovery-fallback", "exit", clustering, ready, anyOf("exit"),
+		"What to do when discovery fails: exit, and nothing else."},
 	{"strict-reconfig-check", "true", clustering, ready, bindBool(func(c *Config) *bool { return &c.StrictReconfigCheck }),
 		"Refuse membership changes that would cost the quorum."},
-	{"pre-vote", "true", clustering, accepted, anyBool,
+	{"pre-vote", "true", clustering, ready, bindBool(func(c *Config) *bool { return &c.PreVote }),
 		"Ask for votes in advance, so that a returning member disturbs nobody."},
 	{"auto-compaction-mode", "periodic", clustering, ready, bind(parseText, func(c *Config) *string { return &c.AutoCompactionMode }),
 		"What --auto-compaction-retention counts: periodic (time) or revision."},
@@ -189,10 +199,10 @@ var table = []option{
 		"Server certificate file for clients."},
 	{"key-file", "", security, ready, bind(parseText, func(c *Config) *string { return &c.ClientTLS.KeyFile }),
 		"Server key file for clients."},
-	{"client-cert-file", "", security, accepted, anyText,
-		"Client certificate file, when it is not --cert-file."},
-	{"client-key-file", "", security, accepted, anyText,
-		"Client key file, when it is not --key-file."},
+	{"client-cert-file", "", security, ready, bind(parseText, func(c *Config) *string { return &c.ClientTLS.ClientCertFile }),
+		"Client certificate file, when it is not --cert-file: checked at start, with its key."},
+	{"client-key-file", "", security, ready, bind(parseText, func(c *Config) *string { return &c.ClientTLS.ClientKeyFile }),
+		"Client key file, when it is not --key-file: checked at start, with its certificate."},
 	{"client-cert-auth", "false", security, ready, bindBool(func(c *Config) *bool { return &c.ClientTLS.ClientCertAuth }),
 		"Demand certificates of clients."},
 	{"client-crl-file", "", security, ready, bind(parseText, func(c *Config) *string { return &c.ClientTLS.CRLFile }),
@@ -274,10 +284,10 @@ var table = []option{
 		"Time between comparisons of all members' data; 0 is off."},
 	{"compact-hash-check-time", "1m0s", checks, ready, bindDuration(func(c *Config) *time.Duration { return &c.CompactHashCheckTime }),
 		"Time between comparisons of compaction hashes."},
-	{"compaction-batch-limit", "1000", checks, accepted, anyInt,
-		"Most revisions deleted in one step of a compaction."},
-	{"compaction-sleep-interval", "10ms", checks, accepted, anyDuration,
-		"Pause between two such steps."},
+	{"compaction-batch-limit", "1000", checks, ready, bind(parseInt[int], func(c *Config) *int { return &c.CompactionBatchLimit }),
+		"Most changes that one step of a compaction looks at."},
+	{"compaction-sleep-interval", "10ms", checks, ready, bindDuration(func(c *Config) *time.Duration { return &c.CompactionSleepInterval }),
+		"Pause between two such steps; at its default 16ms, longer while the disk is behind."},
 	{"watch-progress-notify-interval", "10m0s", checks, ready, bindDuration(func(c *Config) *time.Duration { return &c.WatchProgressInterval }),
 		"Time between progress notifications of idle watches."},
 	{"downgrade-check-time", "5s", checks, accepted, anyDuration, "Time between looks at a running downgrade."},

@@ -125,7 +125,7 @@ func (c *Config) checkAdvertised() error {
 func (p *parser) checkBootstrap() error {
 	ways := 0
 	for _, given := range []bool{
-		p.given["initial-cluster"] && p.config.InitialCluster != "",
+		p.gave("initial-cluster") && p.config.InitialCluster != "",
 		p.config.Discovery.Token != "" || len(p.config.Discovery.Endpoints) > 0,
 		p.config.Discovery.SRV != "",
 	} {

@@ -12,7 +12,7 @@ import (
 
 // A binding makes the flag.Value that writes one flag into a Config. The
 // bindings below without a field check the kind of a value and drop it: flags
-// that have no effect yet still refuse nonsense.
+// that have nothing to tune here still refuse nonsense.
 type binding func(*Config) flag.Value
 
 // parsed is a flag.Value made of a parse function and the place for its result.
@@ -30,7 +30,13 @@ func (p parsed[T]) Set(s string) error {
 	return nil
 }
 
-func (p parsed[T]) String() string { return "" }
+// String is the value as it was read: equal for equal values, however they are written.
+func (p parsed[T]) String() string {
+	if p.to == nil { // the flag package asks a value of nobody
+		return ""
+	}
+	return fmt.Sprint(*p.to)
+}
 
 // boolean is a parsed bool: the flag package lets it stand without a value.
 type boolean struct{ parsed[bool] }
@@ -60,23 +66,18 @@ func bind[T any](parse func(string) (T, error), field func(*Config) *T) binding 
 
 func bindBool(field func(*Config) *bool) binding {
 	return func(c *Config) flag.Value {
-		if field == nil {
-			return boolean{parsed[bool]{new(bool), parseBool}}
-		}
 		return boolean{parsed[bool]{field(c), parseBool}}
 	}
 }
 
 // Bindings of flags whose value goes nowhere.
 var (
-	anyText     = bind(parseText, nil)
-	anyBool     = bindBool(nil)
 	anyInt      = bind(parseInt[int], nil)
 	anyUint     = bind(parseUint[uint], nil)
 	anyDuration = bindDuration(nil)
 )
 
-// anyOf accepts one of the words and drops it.
+// anyOf accepts one of the words and drops it: it changes nothing, or there is only one.
 func anyOf(words ...string) binding { return bind(oneOf(words...), nil) }
 
 // ignored accepts everything, with or without a value.

@@ -64,7 +64,7 @@ func (h *Host) bear(g *Group, start raft.Start) {
 	g.now = now
 	g.node = raft.New(raft.Config{
 		ID: h.opts.Member, Group: g.id,
-		Election: h.opts.Election, Heartbeat: h.opts.Heartbeat,
+		Election: h.opts.Election, Heartbeat: h.opts.Heartbeat, NoPreVote: h.opts.NoPreVote,
 		MaxAppendBytes: h.opts.Limits.AppendBytes, MaxInflightBytes: maxInflightBytes, MaxInflightMessages: maxInflightMessages,
 		CacheBytes: h.opts.Limits.CacheBytes,
 		Draw:       h.opts.Rand.Int64N,
@@ -91,7 +91,7 @@ func (h *Host) bear(g *Group, start raft.Start) {
 	g.apply.unseen = h.opts.Limits.FlushBytes
 	g.damaged.Store(start.Damaged)
 	g.setConf(start.Conf)
-	if start.Conf.Alone(h.opts.Member) {
+	if start.Conf.Alone(h.opts.Member) && !h.opts.LoneWaits {
 		g.node.Campaign(now)
 	}
 }

@@ -189,9 +189,13 @@ type Options struct {
 	Tasks     env.Tasks
 	Log       *raftlog.Store
 	Transport Transport
-	// Election and Heartbeat as in raft.Config.
+	// Election, Heartbeat and NoPreVote as in raft.Config.
 	Election, Heartbeat time.Duration
-	Limits              Limits
+	NoPreVote           bool
+	// LoneWaits: who is the only voter of a group waits for an election time-out when the
+	// group is opened, too, and does not lead at once.
+	LoneWaits bool
+	Limits    Limits
 	// Events, when set, is told what happened in the groups: for logs and
 	// metrics. It is called in the stepper's turn and must not wait.
 	Events func(id.Group, raft.Event)

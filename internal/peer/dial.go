@@ -206,7 +206,7 @@ func (l *lane) carry(c *outConn) error {
 	l.p.connected(l.number, c.url, c.version)
 	var reader sync.WaitGroup
 	reader.Go(func() { c.end(l.listen(c)) })
-	w := writer{l: l, c: c, silence: l.t.opts.Limits.Silence}
+	w := writer{l: l, c: c, stall: l.t.opts.Limits.Stall}
 	c.end(w.run())
 	reader.Wait()
 	return c.err
@@ -246,17 +246,17 @@ func (l *lane) listen(c *outConn) error {
 const (
 	// gather is how much is written at once.
 	gather = 256 << 10
-	// piece must get through within the silence: slower is not alive.
+	// piece must get through within Limits.Stall: slower is not alive.
 	piece = 128 << 10
 )
 
 // writer writes what is sent on a lane to one connection.
 type writer struct {
-	l       *lane
-	c       *outConn
-	silence time.Duration
-	ping    *time.Ticker
-	buf     []byte
+	l     *lane
+	c     *outConn
+	stall time.Duration
+	ping  *time.Ticker
+	buf   []byte
 	// What buf holds.
 	messages uint64
 	bytes    int
@@ -349,7 +349,7 @@ func (w *writer) addPing() {
 func (w *writer) flush() error {
 	for rest := w.buf; len(rest) > 0; {
 		n := min(len(rest), piece)
-		if err := w.c.SetWriteDeadline(time.Now().Add(w.silence)); err != nil {
+		if err := w.c.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
 			return err
 		}
 		if _, err := w.c.Write(rest[:n]); err != nil {

@@ -97,8 +97,12 @@ type Limits struct {
 	// one lane (2 MB, 16 MB, 8 MB). A single message always fits into an empty queue.
 	ControlBytes, AppendBytes, SnapshotBytes int
 	// Silence is how long a connection may be silent before it is given up (1 s, at
-	// least 20 ms), Ping how often a sign of life is asked for (a quarter of that).
+	// least 20 ms), Ping how often a sign of life is asked for (a quarter of that). The
+	// other end is told both, and holds to at most a minute of silence.
 	Silence, Ping time.Duration
+	// Stall is how long a connection that we made may take nothing of 128 KB that are
+	// written to it (Silence).
+	Stall time.Duration
 	// Handshake bounds dialling, TLS and greetings (Silence, but at least 1 s).
 	Handshake time.Duration
 	// Backoff is the first pause between attempts to connect, MaxBackoff the longest
@@ -123,6 +127,7 @@ func (l Limits) withDefaults() Limits {
 	l.SnapshotBytes = orDefault(l.SnapshotBytes, 8<<20)
 	l.Silence = max(orDefault(l.Silence, time.Second), 20*time.Millisecond)
 	l.Ping = orDefault(l.Ping, l.Silence/4)
+	l.Stall = orDefault(l.Stall, l.Silence)
 	l.Handshake = orDefault(l.Handshake, max(l.Silence, time.Second))
 	l.Backoff = orDefault(l.Backoff, 50*time.Millisecond)
 	l.MaxBackoff = max(orDefault(l.MaxBackoff, time.Second), l.Backoff)

@@ -301,16 +301,35 @@ func TestAStuffedLaneDelaysNoHeartbeat(t *testing.T) {
 	}
 }
 
-// TestSomebodyWhoReadsNothing: Send goes on, and the connection is given up.
-func TestSomebodyWhoReadsNothing(t *testing.T) {
+// sleeper is a member that greets and then neither reads nor says anything.
+func sleeper(t *testing.T) (place string) {
 	asleep := make(chan struct{})
-	defer close(asleep)
-	place := fake(t, func(conn net.Conn) {
+	place = fake(t, func(conn net.Conn) {
 		if _, _, err := takeHello(conn); err == nil {
 			conn.Write(mustFrame(frameReply, &reply{code: welcome, version: 1, cluster: cluster, member: 2}))
 			<-asleep
 		}
 	})
+	t.Cleanup(func() { close(asleep) }) // before those who sleep are waited for
+	return place
+}
+
+// TestAStuckConnectionMayEndBeforeASilentOne: what takes nothing is given up after its own
+// time, long before the silence on it has lasted too long.
+func TestAStuckConnectionMayEndBeforeASilentOne(t *testing.T) {
+	place := sleeper(t)
+	a := newNode(t, 1, func(o *Options) { o.Limits.Stall = 100 * time.Millisecond })
+	a.SetMembers([]Address{{2, []string{place}}})
+	a.awaitConnected(&node{Transport: New(Options{Member: 2})})
+	for range 200 {
+		a.Send(2, Appends, blob{length: 64 << 10})
+	}
+	receive(t, "the loss", a.lost)
+}
+
+// TestSomebodyWhoReadsNothing: Send goes on, and the connection is given up.
+func TestSomebodyWhoReadsNothing(t *testing.T) {
+	place := sleeper(t)
 	a := newNode(t, 1, impatient)
 	a.SetMembers([]Address{{2, []string{place}}})
 	a.awaitConnected(&node{Transport: New(Options{Member: 2})})

@@ -66,8 +66,8 @@ func (n *Node) mayStand() bool {
 func (n *Node) alone() bool { return n.conf().Alone(n.cfg.ID) }
 
 // Campaign stands for election at once, without waiting for a time-out (a lone
-// voter at start; tests). With other voters the pre-vote still comes first, so
-// that nobody who is well led is disturbed.
+// voter at start; tests). With other voters the pre-vote, if there is one, still
+// comes first, so that nobody who is well led is disturbed.
 func (n *Node) Campaign(now env.Instant) {
 	n.now = now
 	if n.role != Leader && n.mayStand() {
@@ -77,7 +77,9 @@ func (n *Node) Campaign(now env.Instant) {
 }
 
 // LeaderUnreachable says that the connections to the leader are lost: a follower
-// asks for pre-votes at once (rule 15).
+// asks for pre-votes at once (rule 15). Without pre-votes it waits for its time-out,
+// since all followers would begin terms of their own in the same moment; it only does
+// not refuse others any more.
 func (n *Node) LeaderUnreachable(now env.Instant) {
 	n.now = now
 	if n.role != Follower || n.leader == 0 {
@@ -86,6 +88,9 @@ func (n *Node) LeaderUnreachable(now env.Instant) {
 	n.everHeard = false
 	if !n.mayStand() {
 		n.setLeader(0)
+		return
+	}
+	if n.cfg.NoPreVote {
 		return
 	}
 	n.eager = true
@@ -99,14 +104,14 @@ func (n *Node) stepTimeoutNow() {
 }
 
 // campaign begins an election: with a pre-vote, except when the leader itself
-// asked for it or nobody else votes.
+// asked for it, nobody else votes, or there are none.
 func (n *Node) campaign(transferred bool) {
 	n.transferred = transferred
 	n.setLeader(0)
 	n.everHeard = false
 	n.restartTimer()
 	n.tally.Reset()
-	if !transferred && !n.alone() {
+	if !transferred && !n.alone() && !n.cfg.NoPreVote {
 		n.become(PreCandidate)
 		n.tally.Record(n.cfg.ID, true)
 		n.ask(true)

@@ -61,7 +61,15 @@ func newDice(seed uint64, reached map[string]int) *dice {
 	d.damage = rng.IntN(4) == 0 && len(d.replicas) >= 3
 	d.steady = d.damage
 	small, least := rng.IntN(2) == 0, 40+rng.IntN(80)
+	// In a quarter of the worlds some replicas, or all, stand without a pre-vote. The draws
+	// are apart, so that the other worlds are what they were.
+	apart, unasked := rand.New(rand.NewPCG(seed, 8)), 0
+	if apart.IntN(4) == 0 {
+		unasked = []int{0xff, apart.IntN(0x100)}[apart.IntN(2)]
+		reached["unasked"]++
+	}
 	d.tune = func(c *Config) {
+		c.NoPreVote = unasked>>c.ID&1 == 1
 		if small {
 			c.MaxAppendBytes, c.MaxInflightBytes, c.MaxInflightMessages, c.CacheBytes = least, 200, 3, 100
 		}
@@ -403,7 +411,7 @@ func TestRandomWorlds(t *testing.T) {
 	}
 	t.Logf("reached: %v", reached)
 	for _, what := range []string{"committed", "terms", "reads", "reads refused", "trimmed", "damage",
-		"joint", "promoted", "learners changed", "removed"} {
+		"joint", "promoted", "learners changed", "removed", "unasked"} {
 		if reached[what] == 0 && count >= 300 {
 			t.Errorf("no world ever saw %s: the worlds are too tame", what)
 		}

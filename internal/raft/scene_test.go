@@ -166,7 +166,7 @@ func (a args) option(name string, otherwise int) int {
 
 func (s *stage) at(a args, i int) *replica { return s.w.replica(id.Member(a.number(i))) }
 
-// cluster N [append=BYTES] [inflight=BYTES] [messages=N] [cache=BYTES]: N voters
+// cluster N [append=BYTES] [inflight=BYTES] [messages=N] [cache=BYTES] [prevote=0]: N voters
 // that have just begun. Replica i draws a time-out of 1 s + (i-1) * 50 ms.
 func (s *stage) cluster(a args) {
 	s.w, s.cut = newWorld(a.number(0)), map[[2]id.Member]bool{}
@@ -176,6 +176,7 @@ func (s *stage) cluster(a args) {
 		c.MaxInflightBytes = a.option("inflight", c.MaxInflightBytes)
 		c.MaxInflightMessages = a.option("messages", c.MaxInflightMessages)
 		c.CacheBytes = a.option("cache", c.CacheBytes)
+		c.NoPreVote = a.option("prevote", 1) == 0
 		c.Draw = func(n int64) int64 { return int64(c.ID-1) * int64(50*time.Millisecond) % n }
 	}
 	for _, r := range s.w.replicas {

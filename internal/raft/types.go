@@ -114,6 +114,9 @@ type Config struct {
 	// the pause after which a leader with nothing to send sends all the same;
 	// at most a fifth of T.
 	Election, Heartbeat time.Duration
+	// NoPreVote: whoever hears no leader stands at once, in a term of its own, and does
+	// not ask first whether it could win. Replicas of one group may differ in it.
+	NoPreVote bool
 	// MaxAppendBytes limits the entries of one Append message (one entry always
 	// fits); MaxInflightBytes and MaxInflightMessages limit what is sent to one
 	// follower and not yet answered.

@@ -67,6 +67,8 @@ type Machine struct {
 	restUntil env.Instant
 	slices    uint
 	hurry     atomic.Int32 // how many wait for the end of removal
+	// removalRest is the pause that PaceRemoval asks for.
+	removalRest time.Duration
 
 	markKey, markRow []byte
 	// owed and shown serve the defects MarkOutsideBatch and CompactLate.
@@ -80,7 +82,7 @@ type Machine struct {
 // checkpoints, on the store's disk; what a crash left in it is the caller's to
 // remove before. Errors: *mvcc.DamageError, *engine.CorruptionError.
 func Open(group id.Group, db engine.DB, dir string) (*Machine, error) {
-	m := &Machine{group: group, db: db, dir: dir, batch: db.NewBatch(), markKey: keys.AppendMeta(nil, group, rowMark), tokens: auth.NewTokens()}
+	m := &Machine{group: group, db: db, dir: dir, batch: db.NewBatch(), markKey: keys.AppendMeta(nil, group, rowMark), tokens: auth.NewTokens(), removalRest: removalRest}
 	m.ask = m.horizon
 	m.check = auth.Check{Strict: true, Keys: m.attached}
 	var err error
@@ -115,6 +117,18 @@ func (m *Machine) KeepRows(budget int) {
 func (m *Machine) KeepCounts(rows int) {
 	m.store.KeepCounts(rows)
 	m.publish()
+}
+
+// PaceRemoval has a step of the removal of what compactions freed look at no more than
+// so many changes (below 1: mvcc.Store's own number), and gives the pause between two
+// steps, up to 1 s (0: the usual). Whoever hurries removal waits for one such pause at
+// most. It is the replica's own affair; call it before any turn.
+func (m *Machine) PaceRemoval(changes int, rest time.Duration) {
+	m.store.PaceRemoval(changes)
+	m.removalRest = min(rest, longestRest)
+	if rest == 0 {
+		m.removalRest = removalRest
+	}
 }
 
 // KeepEvents gives the ring of newest events another budget in bytes; what watches
@@ -385,6 +399,8 @@ const (
 	// make writers wait.
 	removalRest       = 16 * time.Millisecond
 	removalRestBehind = 50 * time.Millisecond
+	// longestRest is the longest that may be asked for: nothing ends a pause early.
+	longestRest = time.Second
 	// removalRestHurried is the pause while somebody waits for the end.
 	removalRestHurried = time.Millisecond
 	// backlogLook is how many slices pass between two looks at the store.
@@ -427,13 +443,16 @@ func (m *Machine) slice(now env.Instant) (worked bool, err error) {
 	return freed || tallied, err
 }
 
-// rest is the pause after a slice of removal.
+// rest is the pause after a slice of removal, or of counting.
 func (m *Machine) rest() time.Duration {
 	if m.slices++; m.slices%backlogLook == 0 && m.db.Metrics().StallBytes > 0 {
-		return removalRestBehind
+		return max(m.removalRest, removalRestBehind)
 	}
 	if m.hurry.Load() > 0 {
 		return removalRestHurried
+	}
+	if m.store.Freeing() {
+		return m.removalRest
 	}
 	return removalRest
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/env/simenv"
@@ -325,6 +326,42 @@ func TestGroupsAreApart(t *testing.T) {
 	saved.Close()
 	if r.get("a", 0) != "1" || r.hash() != hash {
 		t.Fatal("a refused snapshot changed the state")
+	}
+}
+
+// Steps of removal are as small, and the pauses between them as long, as the replica is
+// told, whatever it has to remove; who waits for its end is not kept by that.
+func TestRemovalIsPaced(t *testing.T) {
+	r := newReplica(t, 1)
+	r.m.PaceRemoval(5, 700*time.Millisecond)
+	for i := range 300 {
+		r.put("k", fmt.Sprint(i))
+	}
+	r.compact(301)
+	removed := func() uint64 { return r.m.Counts().Store.Compacted.Load() }
+	_, wake := r.m.Turn(r.now)
+	first := removed()
+	if pause := wake.Sub(r.now); first == 0 || first > 5 || pause != 700*time.Millisecond {
+		t.Fatalf("%d versions in a step, then a pause of %v", first, pause)
+	}
+	r.now = wake
+	enough := r.m.HurryRemoval()
+	defer enough()
+	if _, wake = r.m.Turn(r.now); wake.Sub(r.now) > time.Millisecond || removed() != first+5 {
+		t.Errorf("%d versions after the second step, and a pause of %v, for somebody who waits", removed(), wake.Sub(r.now))
+	}
+	r.m.PaceRemoval(5000, time.Hour)
+	r.now = wake
+	if _, wake = r.m.Turn(r.now); removed() != 299 {
+		t.Errorf("%d versions after a step of 5000", removed())
+	}
+	r.m.PaceRemoval(0, 0)
+	r.put("k", "last")
+	enough()
+	r.compact(302)
+	r.now = r.now.Add(time.Second)
+	if _, wake = r.m.Turn(r.now); removed() != 300 {
+		t.Errorf("%d versions by the usual pace", removed())
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // Files are the flags of one port. The zero value is clear text.
 type Files struct {
 	// CertFile and KeyFile are shown to whoever connects, and to those that we
-	// connect to unless ClientCertFile and ClientKeyFile are given.
+	// connect to unless ClientCertFile and ClientKeyFile are given: both or neither.
 	CertFile, KeyFile             string
 	ClientCertFile, ClientKeyFile string
 	// TrustedCAFile has the authorities that certificates of the other side are
@@ -67,6 +67,9 @@ func (f *Files) Server(protocols ...string) (*tls.Config, error) {
 	}
 	own, err := f.pair(f.CertFile, f.KeyFile)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.checkClientPair(); err != nil {
 		return nil, err
 	}
 	others, err := f.judge()
@@ -127,6 +130,19 @@ func (f *Files) Client() (func() *tls.Config, error) {
 		now.RootCAs = others.authorities()
 		return now
 	}, nil
+}
+
+// checkClientPair says what is wrong with what would be shown to those that we connect
+// to: at start, whether we ever do or not.
+func (f *Files) checkClientPair() error {
+	if f.ClientCertFile == "" && f.ClientKeyFile == "" {
+		return nil
+	}
+	if f.ClientCertFile == "" || f.ClientKeyFile == "" {
+		return fmt.Errorf("ClientKeyFile and ClientCertFile must both be present or both absent: key: %v, cert: %v]", f.ClientKeyFile, f.ClientCertFile)
+	}
+	_, err := f.pair(f.ClientCertFile, f.ClientKeyFile)
+	return err
 }
 
 // pair is a certificate with its key.

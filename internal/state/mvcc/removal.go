@@ -21,11 +21,19 @@ type removal struct {
 	bytes int64
 }
 
+// PaceRemoval has a slice of removal look at no more than so many changes; below 1 is
+// mostRows, as at first.
+func (s *Store) PaceRemoval(changes int) {
+	if s.mostRows = changes; changes < 1 {
+		s.mostRows = mostRows
+	}
+}
+
 // A removal is cut into about removalSlices slices, so that a large one takes about
 // as long whatever its size: eight minutes with the rests that state.Machine makes
 // between them. Where compactions come faster than that, each removal takes in what
-// has come meanwhile. A slice looks at leastRows to mostRows changes, and puts about
-// removalBytes of deletions into its batch.
+// has come meanwhile. A slice looks at leastRows to mostRows changes, or to what
+// PaceRemoval says, and puts about removalBytes of deletions into its batch.
 const (
 	removalSlices = 30_000
 	leastRows     = 32
@@ -33,12 +41,12 @@ const (
 	removalBytes  = 256 << 10
 )
 
-// rows is how many changes a slice of this removal looks at.
-func (p *removal) rows(hurried bool) int {
+// rows is how many changes a slice of this removal looks at, of at most most.
+func (p *removal) rows(hurried bool, most int) int {
 	if hurried {
-		return mostRows
+		return most
 	}
-	return int(min(max(int64(p.target-max(p.done, 0))/removalSlices, leastRows), mostRows))
+	return int(min(max(int64(p.target-max(p.done, 0))/removalSlices, leastRows), int64(most)))
 }
 
 // Freeing says whether Remove has anything to do.
@@ -79,7 +87,7 @@ func (s *Store) Remove(batch engine.Batch, hurried bool) error {
 	}
 	defer it.Close()
 	more := it.SeekGE(low)
-	for rows, most := 0, p.rows(hurried); more && rows < most && batch.Bytes() < removalBytes; rows++ {
+	for rows, most := 0, p.rows(hurried, s.mostRows); more && rows < most && batch.Bytes() < removalBytes; rows++ {
 		if err := s.removeChange(batch, it, &p); err != nil {
 			return err
 		}

@@ -41,9 +41,11 @@ type Store struct {
 	db      engine.DB
 	now     State
 	removal removal
-	leases  Leases
-	readers atomic.Int64
-	done    Counts
+	// mostRows bounds a slice of removal; see PaceRemoval.
+	mostRows int
+	leases   Leases
+	readers  atomic.Int64
+	done     Counts
 
 	batch   engine.Batch
 	over    overlay
@@ -63,7 +65,7 @@ type Store struct {
 // Open reads what is known of a group's store; a group without rows is a new
 // store. Errors: *DamageError.
 func Open(group id.Group, db engine.DB) (*Store, error) {
-	s := &Store{group: group, db: db, low: keys.AppendUserKey(nil, group, nil), high: keys.AppendDataEnd(nil, group)}
+	s := &Store{group: group, db: db, mostRows: mostRows, low: keys.AppendUserKey(nil, group, nil), high: keys.AppendDataEnd(nil, group)}
 	s.events.budget = ringBudget
 	return s, s.Reload()
 }
