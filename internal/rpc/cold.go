@@ -149,11 +149,14 @@ func (cs *coldStream) run() {
 	c.mu.Unlock()
 }
 
+// protoName is the codec of protobuf.
+const protoName = "proto"
+
 func codecOf(subtype string) encoding.CodecV2 {
 	if codec := encoding.GetCodecV2(strings.ToLower(subtype)); codec != nil {
 		return codec
 	}
-	return encoding.GetCodecV2("proto")
+	return encoding.GetCodecV2(protoName)
 }
 
 // finish ends the call, unless it has ended.
@@ -253,22 +256,10 @@ func (cs *coldStream) SendMsg(m any) error {
 }
 
 func (cs *coldStream) send(m any) error {
-	message, err := cs.codec.Marshal(m)
+	all, bytes, err := cs.encode(m)
 	if err != nil {
-		return status.Errorf(codes.Internal, "grpc: error while marshaling: %v", err)
+		return err
 	}
-	var flag byte
-	if cs.compressor != nil && message.Len() > 0 {
-		flag = 1
-		if message, err = compressed(cs.compressor, message); err != nil {
-			return status.Errorf(codes.Internal, "grpc: error while compressing: %v", err)
-		}
-	}
-	if n := message.Len(); n > mostSent {
-		message.Free()
-		return status.Errorf(codes.ResourceExhausted, "trying to send message larger than max (%d vs. %d)", n, mostSent)
-	}
-	all, bytes := pieces(flag, message)
 	c, o := cs.conn, &cs.stream.out
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -411,6 +402,13 @@ type transportStream struct{ cs *coldStream }
 
 // Method is the full name of the method.
 func (t transportStream) Method() string { return t.cs.stream.headers.path }
+
+// Waiting is how many messages have come that RecvMsg has not returned yet.
+func (t transportStream) Waiting() int {
+	t.cs.conn.mu.Lock()
+	defer t.cs.conn.mu.Unlock()
+	return len(t.cs.inbox) - t.cs.first
+}
 
 // SetHeader is that of the stream.
 func (t transportStream) SetHeader(md metadata.MD) error { return t.cs.setHeader(md) }

@@ -3,6 +3,7 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -140,10 +141,20 @@ func both(_ any, stream grpc.ServerStream) error {
 		case "quit":
 			return status.Error(codes.DataLoss, "quit: 100% 世界\n")
 		}
-		if err := stream.SendMsg(in); err != nil {
+		if err := stream.SendMsg(&wired{in}); err != nil {
 			return err
 		}
 	}
+}
+
+// wired is an Encoded: what it says is a body that others could share.
+type wired struct{ *bytesValue }
+
+func (w *wired) Wire(head []byte) (_, body []byte) {
+	if len(w.Value) == 0 {
+		return head, nil
+	}
+	return binary.AppendUvarint(append(head, 1<<3|2), uint64(len(w.Value))), w.Value
 }
 
 type tester interface{}

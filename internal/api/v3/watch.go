@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/server"
@@ -122,7 +123,7 @@ func (s *watchStream) send(failed <-chan error) error {
 		r, ok, err := s.stream.Next()
 		switch {
 		case ok:
-			if err := s.to.Send(s.message(&r)); err != nil {
+			if err := s.say(&r); err != nil {
 				return watchEnd(ctx, err)
 			}
 			signal(s.room)
@@ -169,12 +170,41 @@ func watchFromWire(r *pb.WatchCreateRequest) watch.Request {
 	return in
 }
 
+// say sends a response.
+func (s *watchStream) say(r *watch.Response) error {
+	h := s.member.Header()
+	if r.Created || r.Canceled {
+		return s.to.Send(message(h, r))
+	}
+	return s.to.SendMsg(&watchNews{h, *r})
+}
+
+// watchNews is the message of events, or of a bookmark. Our own server takes it as it
+// is on the wire and copies no events, which many streams share; any other marshals
+// the message that is made of it.
+type watchNews struct {
+	header server.Header
+	r      watch.Response
+}
+
+// Wire is rpc.Encoded's.
+func (n *watchNews) Wire(head []byte) (_, body []byte) {
+	head = appendHeader(head, n.header, n.r.Revision)
+	head = appendNumber(head, 2, n.r.ID)
+	return appendYes(head, 7, n.r.Fragment), n.r.Events
+}
+
+// ProtoReflect is proto.Message's.
+func (n *watchNews) ProtoReflect() protoreflect.Message {
+	return message(n.header, &n.r).ProtoReflect()
+}
+
 // message makes the message of a response. Its events are on the wire's form
 // already: to the generated code they are unknown fields, which it appends as they
 // are.
-func (s *watchStream) message(r *watch.Response) *pb.WatchResponse {
+func message(h server.Header, r *watch.Response) *pb.WatchResponse {
 	m := &pb.WatchResponse{
-		Header: header(s.member, r.Revision), WatchId: r.ID, Created: r.Created, Canceled: r.Canceled,
+		Header: headerOf(h, r.Revision), WatchId: r.ID, Created: r.Created, Canceled: r.Canceled,
 		CompactRevision: int64(r.Compacted), CancelReason: cancelReason(r.Refused), Fragment: r.Fragment,
 	}
 	if len(r.Events) > 0 {
