@@ -20,7 +20,7 @@ type cache struct {
 	ahead int
 	// reading is how many bytes reads that are under way may keep.
 	reading int
-	// mean is how many bytes an event had in the latest read.
+	// mean is how many bytes of memory an event took in the latest read.
 	mean int
 }
 
@@ -40,7 +40,7 @@ func (c *cache) find(g *group, from id.Revision, take bool) *run {
 		r.used = true
 		if take {
 			c.queue = slices.DeleteFunc(c.queue, func(other *run) bool { return other == r })
-			c.bytes -= r.bytes()
+			c.release(r)
 			g.forget(r)
 		}
 		return r
@@ -50,6 +50,33 @@ func (c *cache) find(g *group, from id.Revision, take bool) *run {
 
 func (r *run) bytes() int { return 128 + len(r.revisions)*16 + cap(r.events) }
 
+// charge counts what keeping a run takes. A batch counts as a whole as long as any of
+// its runs is kept.
+func (c *cache) charge(r *run) {
+	switch b := r.batch; {
+	case b == nil:
+		c.bytes += r.bytes()
+	case b.runs == 0:
+		c.bytes += b.bytes
+		fallthrough
+	default:
+		b.runs++
+	}
+}
+
+// release is charge of a run that is kept no more.
+func (c *cache) release(r *run) {
+	switch b := r.batch; {
+	case b == nil:
+		c.bytes -= r.bytes()
+	case b.runs == 1:
+		c.bytes -= b.bytes
+		fallthrough
+	default:
+		b.runs--
+	}
+}
+
 // add keeps a run, and says whether one had to go unread for it.
 func (c *cache) add(r *run, most int) (unread bool) {
 	c.mu.Lock()
@@ -57,12 +84,12 @@ func (c *cache) add(r *run, most int) (unread bool) {
 	r.group.runs = append(r.group.runs, r)
 	r.group.kept.Store(int64(len(r.group.runs)))
 	c.queue = append(c.queue, r)
-	c.bytes += r.bytes()
+	c.charge(r)
 	for c.bytes > most && len(c.queue) > 0 {
 		oldest := c.queue[0]
 		c.queue[0] = nil
 		c.queue = c.queue[1:]
-		c.bytes -= oldest.bytes()
+		c.release(oldest)
 		if oldest.group.forget(oldest) && oldest.past && !oldest.used {
 			unread = true
 		}
@@ -81,13 +108,21 @@ func (g *group) forget(r *run) bool {
 	return true
 }
 
-// drop forgets a group that has no subscription any more. Its runs go when their
-// turn in the queue comes.
+// drop forgets a group that has no subscription any more, and its runs.
 func (c *cache) drop(g *group) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(g.runs) == 0 {
+		return
+	}
+	c.queue = slices.DeleteFunc(c.queue, func(r *run) bool {
+		if r.group == g {
+			c.release(r)
+		}
+		return r.group == g
+	})
 	g.runs = nil
 	g.kept.Store(0)
-	c.mu.Unlock()
 }
 
 // allowance is how many bytes, and about how many events, are to be read ahead:
@@ -102,12 +137,11 @@ func (c *cache) allowance(least, most int) (bytes, events int) {
 	return bytes, max(bytes/max(c.mean, 1), 1)
 }
 
-// readAhead keeps runs that were read ahead within an allowance, and learns how large
-// events are.
-func (c *cache) readAhead(g *group, list []*run, allowance, events, most int) {
-	bytes, unread := 0, false
+// readAhead keeps runs that were read ahead within an allowance, and learns how much
+// memory events take of which so many took bytes.
+func (c *cache) readAhead(g *group, list []*run, allowance, events, bytes, most int) {
+	unread := false
 	for _, r := range list {
-		bytes += len(r.events)
 		if !r.used || g.shared.Load() {
 			unread = c.add(r, most) || unread
 		}

@@ -11,5 +11,5 @@ func NewSmall(opts Options, matches, bytes, revisions, rows, cache int) *Hub {
 // Groups is how many groups there are.
 func (h *Hub) Groups() int { return len(h.index.groups) }
 
-// Cached is how many runs are kept.
-func (h *Hub) Cached() int { return len(h.runs.queue) }
+// Cached is how many runs are kept, and the memory that they are charged for.
+func (h *Hub) Cached() (runs, bytes int) { return len(h.runs.queue), h.runs.bytes }

@@ -10,33 +10,35 @@ import (
 // and keeps the others for whoever asks for them next.
 func (h *Hub) readPast(g *group, view *mvcc.View, from, upto id.Revision) (*run, error) {
 	allowance, events := h.runs.allowance(h.limits.bytes, h.limits.ahead)
-	list, kept, err := h.load(g, view, from, min(upto, view.Revision), allowance, events)
-	h.runs.readAhead(g, list, allowance, kept, h.limits.cache)
+	list, kept, bytes, err := h.load(g, view, from, min(upto, view.Revision), allowance, events)
+	h.runs.readAhead(g, list, allowance, kept, bytes, h.limits.cache)
 	if err != nil {
 		return nil, err
 	}
+	list[0].complete()
 	return list[0], nil
 }
 
-// load reads about so many events, and makes runs of them, at least one.
-func (h *Hub) load(g *group, view *mvcc.View, from, upto id.Revision, most, events int) (list []*run, kept int, err error) {
+// load reads about so many events, and makes runs of them, at least one. It returns
+// how many events it read, and what they take in memory.
+func (h *Hub) load(g *group, view *mvcc.View, from, upto id.Revision, most, events int) (list []*run, kept, bytes int, err error) {
 	past, err := view.Past(from)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	defer past.Close()
 	if upto, err = h.keep(g, past, from, upto, most, events); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	kept = past.Kept()
-	if err := past.Load(min(kept*(most/events+1), most), 2*most, h.opts.Pause); err != nil {
-		return nil, 0, err
+	if err := past.Load(2*most, h.opts.Pause); err != nil {
+		return nil, 0, 0, err
 	}
 	if past.Kept() < kept {
 		upto = past.Upto()
 	}
 	list, err = h.cut(g, view, past, from, upto)
-	return list, past.Kept(), err
+	return list, past.Kept(), past.Memory(), err
 }
 
 // keep has the walk keep about so many events that a group is to see, whole revisions
@@ -63,36 +65,78 @@ func (h *Hub) keep(g *group, past *mvcc.Past, from, upto id.Revision, most, even
 
 // cut makes runs of what was kept and loaded, at least one.
 func (h *Hub) cut(g *group, view *mvcc.View, past *mvcc.Past, from, upto id.Revision) (list []*run, err error) {
-	begin := func(from id.Revision) *run {
-		r := &run{group: g, from: from, upto: upto, hi: view.Revision, past: true}
+	// What somebody else may be shown as well is put together once and for all; so is
+	// what has to be looked up in the view of now.
+	later := &batch{past: past}
+	if g.prev || g.shared.Load() {
+		later = nil
+	}
+	begin := func(from id.Revision, i int) *run {
+		r := &run{group: g, from: from, upto: upto, hi: view.Revision, past: true, batch: later, first: i, end: past.Kept()}
 		list = append(list, r)
 		return r
 	}
+	r, now := begin(from, 0), from-1
+	r.used = true // by the one who reads
+	size, revisions := 0, 0
+	for i := range past.Kept() {
+		body, main := past.Size(i)
+		if main > now {
+			now = main
+			if size >= h.limits.bytes || revisions >= h.limits.revisions {
+				r.upto, r.end = now-1, i
+				r, size, revisions = begin(now, i), 0, 0
+			}
+			revisions++
+		}
+		size += eventSize(body)
+		r.size = size
+	}
+	if later != nil {
+		later.bytes = past.Memory()
+		return list, nil
+	}
+	for _, r := range list {
+		if err := r.fill(past, view); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// batch is what runs read from disk together have in common until they are put
+// together, each when it is asked for: to have all of them as they go to the client
+// would take the memory twice.
+type batch struct {
+	past *mvcc.Past
+	// bytes that it takes as long as one of its runs is kept; so many are (both under
+	// cache.mu, once there are runs).
+	bytes, runs int
+}
+
+// complete puts a run together that was read from disk.
+func (r *run) complete() {
+	if r.batch != nil {
+		r.once.Do(func() { _ = r.fill(r.batch.past, nil) }) // fails for previous values only
+	}
+}
+
+// fill puts together what lies between first and end of what was read. view is for
+// previous values. Errors: mvcc.ErrReplaced, engine.ErrIterators, *mvcc.DamageError.
+func (r *run) fill(past *mvcc.Past, view *mvcc.View) (err error) {
 	var e mvcc.Event
 	var previous []byte
-	r, now := begin(from), from-1
-	r.used = true // by the one who reads
-	room := past.Bytes()/max(past.Kept(), 1) + 16
-	for i := range past.Kept() {
-		ok := past.Event(i, &e)
-		if e.Revision > now {
-			if now = e.Revision; r.full(&h.limits) {
-				r.upto = now - 1
-				r = begin(now)
-			}
-		}
-		if !ok {
+	r.events = make([]byte, 0, r.size)
+	for i := r.first; i < r.end; i++ {
+		if !past.Event(i, &e) {
 			continue
 		}
-		if g.prev {
+		if r.group.prev {
 			if previous, err = view.AppendPrevious(previous[:0], &e); err != nil {
-				return nil, err
+				return err
 			}
-		}
-		if r.events == nil {
-			r.events = make([]byte, 0, min(h.limits.bytes+h.limits.bytes/8, (past.Kept()-i)*room))
 		}
 		r.add(&e, previous)
 	}
-	return list, nil
+	return nil
 }

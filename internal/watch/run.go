@@ -3,6 +3,7 @@ package watch
 import (
 	"encoding/binary"
 	"sort"
+	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -24,6 +25,12 @@ type run struct {
 	// past says that it was read from disk, used that somebody has asked for it (under
 	// cache.mu).
 	past, used bool
+
+	// Of one that was read from disk: events first to end-1 of batch, about size bytes.
+	// revisions, events and count are there once it is complete.
+	batch            *batch
+	once             sync.Once
+	first, end, size int
 }
 
 // placed says where the events of a revision begin.
@@ -52,7 +59,7 @@ type limits struct {
 // below 32 KB as long as values are small: the buffer that a message is put together
 // in is of 32 KB then, and of 1 MB if it is larger (grpc-go's pool).
 var usual = limits{matches: 4096, bytes: 31 << 10, revisions: 1000, rows: 8192,
-	ahead: 16 << 20, pastRows: 128 << 10, cache: 24 << 20}
+	ahead: 40 << 20, pastRows: 128 << 10, cache: 40 << 20}
 
 // tagEvents is that of WatchResponse.events, tagPrevious that of Event.prev_kv.
 const (
@@ -74,6 +81,7 @@ func (h *Hub) read(g *group, from, upto id.Revision) (*run, error) {
 		defer g.building.Unlock()
 	}
 	if r := h.runs.find(g, from, !shared); r != nil {
+		r.complete()
 		return r, nil
 	}
 	return h.build(g, from, upto)
@@ -138,7 +146,7 @@ func (r *run) add(e *mvcc.Event, previous []byte) {
 		size += 1 + protowire.SizeBytes(len(previous))
 	}
 	if r.events == nil {
-		r.events = make([]byte, 0, size+8)
+		r.events = make([]byte, 0, eventSize(size))
 	}
 	r.events = binary.AppendUvarint(append(r.events, tagEvents), uint64(size))
 	r.events = append(r.events, e.Body...)
@@ -147,6 +155,9 @@ func (r *run) add(e *mvcc.Event, previous []byte) {
 		r.events = append(r.events, previous...)
 	}
 }
+
+// eventSize is how long the field of an event is in a response.
+func eventSize(body int) int { return 1 + protowire.SizeBytes(body) }
 
 // since returns the events from a revision on, how many those are, and the revision
 // of the last.

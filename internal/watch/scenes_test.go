@@ -308,7 +308,7 @@ func TestWhatIsSharedIsMadeOnce(t *testing.T) {
 			made = r.Events
 		}
 	}
-	if n := w.hub.Cached(); n != 1 {
+	if n, _ := w.hub.Cached(); n != 1 {
 		t.Errorf("%d runs kept", n)
 	}
 }
@@ -397,7 +397,7 @@ func TestWhatIsReadAheadIsUsedUp(t *testing.T) {
 	reads := 0
 	w := newWorld(t, 1000, func(o watch.Options) *watch.Hub {
 		o.Slowly = func(read func()) { reads++; read() }
-		return watch.NewSmall(o, 100, 500, 1000, 1000, 40_000)
+		return watch.NewSmall(o, 100, 500, 1000, 1000, 80_000)
 	})
 	for i := range puts {
 		w.apply(put(fmt.Sprintf("k%d", i%8), fmt.Sprint(i)))
@@ -429,8 +429,8 @@ func TestWhatIsReadAheadIsUsedUp(t *testing.T) {
 	for next := behind('a'); next(); {
 		responses++
 	}
-	if reads == 0 || responses < 4*reads || w.hub.Cached() != 0 {
-		t.Errorf("%d responses of %d reads, %d runs are left", responses, reads, w.hub.Cached())
+	if left, bytes := w.hub.Cached(); reads == 0 || responses < 4*reads || left != 0 || bytes != 0 {
+		t.Errorf("%d responses of %d reads, %d runs of %d bytes are left", responses, reads, left, bytes)
 	}
 	reads, responses = 0, 0
 	var all []func() bool
@@ -442,6 +442,30 @@ func TestWhatIsReadAheadIsUsedUp(t *testing.T) {
 	}
 	if responses < 2*reads || w.hub.Groups() != 0 {
 		t.Errorf("of twenty %d responses of %d reads, %d groups are left", responses, reads, w.hub.Groups())
+	}
+}
+
+// What was read ahead for a watch goes with it, as a whole.
+func TestWhoLeavesLeavesNothingBehind(t *testing.T) {
+	w := newWorld(t, 1000, func(o watch.Options) *watch.Hub { return watch.NewSmall(o, 100, 500, 1000, 1000, 80_000) })
+	for i := range 400 {
+		w.apply(put(fmt.Sprintf("k%d", i%8), fmt.Sprint(i)))
+	}
+	w.run()
+	for _, prev := range []bool{false, true} {
+		c := w.client()
+		c.stream.Create(&watch.Request{Key: []byte{'a'}, End: []byte{0}, Start: 2, PrevKV: prev})
+		for range 3 { // created, and two responses of more
+			c.next()
+		}
+		runs, bytes := w.hub.Cached()
+		if runs < 2 || bytes < 1000 {
+			t.Fatalf("%d runs of %d bytes were read ahead", runs, bytes)
+		}
+		c.stream.Close()
+		if runs, bytes = w.hub.Cached(); runs != 0 || bytes != 0 {
+			t.Errorf("%d runs of %d bytes are left", runs, bytes)
+		}
 	}
 }
 

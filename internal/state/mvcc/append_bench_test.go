@@ -13,9 +13,9 @@ import (
 	"github.com/kvorum/kvorum/internal/storage/engine/pebbledb"
 )
 
-// benchStore is a store on Pebble in which keys were put twice, in no order, as
-// batches of 20.
-func benchStore(b *testing.B, keys, bytes int) *store {
+// benchStore is a store on Pebble in which keys were put so many times, in no order,
+// as batches of 20.
+func benchStore(b *testing.B, keys, bytes, rounds int) *store {
 	db, err := pebbledb.Open(pebbledb.Options{FS: vfs.Default, Dir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
@@ -29,7 +29,7 @@ func benchStore(b *testing.B, keys, bytes int) *store {
 	k.use(db)
 	r := rand.New(rand.NewPCG(1, 2))
 	value := make([]byte, bytes)
-	for range 2 {
+	for range rounds {
 		order := r.Perm(keys)
 		for len(order) > 0 {
 			k.begin()
@@ -61,7 +61,7 @@ func BenchmarkRanges(b *testing.B) {
 		{"one of 100000 of 256 bytes", 100_000, 256, 1},
 		{"500 of 20000 of 1 KB", 20_000, 1 << 10, 500},
 	} {
-		k := benchStore(b, c.keys, c.bytes)
+		k := benchStore(b, c.keys, c.bytes, 2)
 		v := k.view.Load()
 		r := &command.RangeRequest{}
 		random := rand.New(rand.NewPCG(3, 4))
