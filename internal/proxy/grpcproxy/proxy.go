@@ -5,6 +5,7 @@
 //	namespace.go  keys with a prefix on the way up, without it on the way down
 //	kv.go cache.go   reads that need not be linearizable are answered from memory for a moment
 //	watch.go      one client's Watch stream: what it is owed, and one cursor for each watch
+//	progress.go   how far all watches of a stream are
 //	share.go      watches of equal interest and equal credentials hang on one watch of the cluster
 //	link.go       a Watch stream to the cluster that is opened again when it breaks
 //	lease.go      keep-alives of one lease at about the same time are one

@@ -64,6 +64,7 @@ type watch struct {
 	next     int64 // the first revision that it is owed; 0: not known
 	caughtUp int64 // a cursor from which on nothing is the past
 	own      *feed
+	upTo     int64 // of one of its own: all up to there was told, as the cluster said; 0: not known
 }
 
 // where a watch gets its events from.
@@ -160,6 +161,9 @@ func (d *downstream) receive() error {
 		case *pb.WatchRequest_ProgressRequest:
 			d.mu.Lock()
 			d.asks = len(d.watches)+len(d.pending) > 0
+			for _, w := range d.watches {
+				w.upTo = 0 // what was true before is not what is asked for
+			}
 			if d.own != nil {
 				d.own.wantProgress()
 			}
@@ -199,7 +203,7 @@ func (d *downstream) feedAlone(w *watch) {
 	if d.own == nil {
 		d.own = newLink(d.of.ctx, d.of.up, d.by, d.md, d)
 	}
-	w.state, w.caughtUp = alone, 0
+	w.state, w.caughtUp, w.upTo = alone, 0, 0
 	w.own = d.own.add(&feed{owner: w, create: w.create, next: w.next})
 }
 
@@ -230,6 +234,7 @@ func (d *downstream) cancel(id int64) {
 	d.put(&pb.WatchResponse{Header: d.header, WatchId: id, Canceled: true}, 0)
 	d.mu.Unlock()
 	d.trunk.part(w)
+	d.trunk.wantProgress(d) // it may have been the one that was waited for
 }
 
 // mayBecome says whether what is pending may get a number, or be refused it. d.mu is held.
@@ -278,6 +283,9 @@ func (d *downstream) created(w *watch, r *pb.WatchResponse) {
 	// A watch that begins in the future has caught up when its time has come.
 	if w.caughtUp = max(w.next, current+1); w.next > current+1 {
 		w.caughtUp = w.next + 1
+	}
+	if d.asks {
+		d.own.wantProgress()
 	}
 	if w.told {
 		return
@@ -504,72 +512,6 @@ func (d *downstream) leave(w *watch) {
 	w.state = nowhere
 	d.behind = append(d.behind, w)
 	signal(d.wake)
-}
-
-// Progress.
-
-// awaitsProgress says whether progress is wanted and the trunk can tell of it: all
-// watches are there. It is then the trunk's to do.
-func (d *downstream) awaitsProgress() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.asks || len(d.pending) > 0 || len(d.watches) == 0 {
-		return false
-	}
-	for _, w := range d.watches {
-		if w.state != together {
-			return false
-		}
-	}
-	d.asks = false
-	return true
-}
-
-// progressed tells the client that it has all up to a revision, if every watch has. It is
-// false while that is still to be found out; a stream of which a watch has come or left
-// meanwhile asks again when all are together.
-func (d *downstream) progressed(h *pb.ResponseHeader, has func(*watch) bool) (done bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.watches) == 0 {
-		return true
-	}
-	if len(d.pending) > 0 {
-		d.asks = true
-		return true
-	}
-	for _, w := range d.watches {
-		if w.state != together {
-			d.asks = true
-			return true
-		}
-	}
-	for _, w := range d.watches {
-		// A member that is behind another may have answered: the cursor knows.
-		if w.next > h.GetRevision()+1 || !has(w) {
-			return false
-		}
-	}
-	d.put(&pb.WatchResponse{Header: h, WatchId: -1}, 0)
-	return true
-}
-
-// progress is receiver's: those watches of its own have all up to that revision. The
-// client is told if it has no others; one with watches here and there waits until they
-// are together.
-func (d *downstream) progress(h *pb.ResponseHeader, all []*feed) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.asks || len(d.pending) > 0 || len(d.watches) == 0 {
-		return
-	}
-	for _, w := range d.watches {
-		if w.own == nil || !slices.Contains(all, w.own) {
-			return
-		}
-	}
-	d.asks = false
-	d.put(&pb.WatchResponse{Header: h, WatchId: -1}, 0)
 }
 
 // delivered counts events that went to more than one member.
