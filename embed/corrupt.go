@@ -2,7 +2,6 @@ package embed
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/server"
 	"github.com/kvorum/kvorum/internal/state/command"
-	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
 // Members that hold different data under the same revision: looked for by comparing
@@ -31,111 +29,86 @@ const (
 // errBehind: the member has not applied as much as it is asked about.
 var errBehind = errors.New("the member has not come so far yet")
 
-// sumHere sums this member's versions up to a revision, once it has applied that.
-func (s *Server) sumHere(ctx context.Context, rev id.Revision) (server.Sum, error) {
-	look := time.NewTicker(catchUp)
-	defer look.Stop()
-	for begun := time.Now(); s.member.Revision() < rev; {
-		select {
-		case <-look.C:
-			if time.Since(begun) > meeting {
-				return server.Sum{}, errBehind
-			}
-		case <-ctx.Done():
-			return server.Sum{}, ctx.Err()
+// patience lets a moment pass each time it is called, until one has waited long enough.
+func patience(ctx context.Context) (rest func() error) {
+	begun := time.Now()
+	return func() error {
+		if time.Since(begun) > meeting {
+			return errBehind
 		}
-	}
-	hash, err := s.member.HashKV(rev, ctx.Err)
-	return server.Sum{Member: s.home.Member, KVHash: hash}, err
-}
-
-// sumBytes is the size of an answer: sum, revision, compact revision.
-const sumBytes = 4 + 8 + 8
-
-// answerSum answers another member that asks for the sum at a revision.
-func (s *Server) answerSum(ctx context.Context, body []byte) ([]byte, error) {
-	if len(body) != 8 {
-		return nil, errors.New("malformed question for a sum")
-	}
-	own, err := s.sumHere(ctx, id.Revision(binary.LittleEndian.Uint64(body)))
-	if err != nil {
-		return nil, err
-	}
-	answer := binary.LittleEndian.AppendUint32(nil, own.Sum)
-	answer = binary.LittleEndian.AppendUint64(answer, uint64(own.At))
-	return binary.LittleEndian.AppendUint64(answer, uint64(own.Compacted)), nil
-}
-
-// sumThere asks another member.
-func (s *Server) sumThere(ctx context.Context, m id.Member, rev id.Revision) (server.Sum, error) {
-	answer, err := s.peers.Ask(ctx, m, uint8(server.AskSum), binary.LittleEndian.AppendUint64(nil, uint64(rev)))
-	if err != nil {
-		return server.Sum{}, err
-	}
-	if len(answer) != sumBytes {
-		return server.Sum{}, errors.New("malformed sum")
-	}
-	return server.Sum{Member: m, KVHash: mvcc.KVHash{Sum: binary.LittleEndian.Uint32(answer), At: id.Revision(binary.LittleEndian.Uint64(answer[4:])),
-		Compacted: id.Revision(binary.LittleEndian.Uint64(answer[12:]))}}, nil
-}
-
-// compareNow compares all members at a revision, and raises the alarm on those that
-// differ.
-func (s *Server) compareNow(ctx context.Context, rev id.Revision) error {
-	ctx, cancel := context.WithTimeout(ctx, summing)
-	defer cancel()
-	accused, compared, err := s.member.Compare(rev, server.Sums{
-		Here:  func(rev id.Revision) (server.Sum, error) { return s.sumHere(ctx, rev) },
-		There: func(m id.Member, rev id.Revision) (server.Sum, error) { return s.sumThere(ctx, m, rev) },
-		Silent: func(m id.Member, err error) {
-			s.log.Warn("cannot compare data with a member", "peer-id", m.String(), "revision", int64(rev), "error", err.Error())
-		},
-	})
-	if err != nil {
-		return err
-	}
-	for _, m := range accused {
-		s.log.Error("members hold different data: the alarm CORRUPT is raised", "member-id", m.String(), "revision", int64(rev))
-		result := make(waiter, 1)
-		s.member.ReportCorrupt(host.Call{To: result, Deadline: s.member.Deadline()}, m)
 		select {
-		case r := <-result:
-			if r.Err != nil {
-				return r.Err
-			}
+		case <-time.After(catchUp):
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	s.log.Debug("compared data with the other members", "revision", int64(rev), "members", compared)
-	return nil
+}
+
+// answerSum answers another member that asks for the sum at a revision.
+func (s *Server) answerSum(ctx context.Context, question []byte) ([]byte, error) {
+	return s.member.AnswerSum(question, patience(ctx), ctx.Err)
+}
+
+// askSum asks another member for a sum.
+func (s *Server) askSum(ctx context.Context, m id.Member, question []byte) ([]byte, error) {
+	return s.peers.Ask(ctx, m, uint8(server.AskSum), question)
+}
+
+// compareNow compares all members at a revision, and raises the alarm on those that
+// differ; all says that everyone was compared.
+func (s *Server) compareNow(ctx context.Context, rev id.Revision) (all bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, summing)
+	defer cancel()
+	all, err = s.member.Scrub(rev, server.Comparing{
+		GoOn: ctx.Err,
+		Ask:  func(m id.Member, question []byte) ([]byte, error) { return s.askSum(ctx, m, question) },
+		Silent: func(m id.Member, err error) {
+			s.log.Warn("cannot compare data with a member", "peer-id", m.String(), "revision", int64(rev), "error", err.Error())
+		},
+		Found: func(accused []id.Member) {
+			for _, m := range accused {
+				s.log.Error("members hold different data: the alarm CORRUPT is raised", "member-id", m.String(), "revision", int64(rev))
+			}
+		},
+		Await: func(start func(host.Call)) error {
+			result := make(waiter, 1)
+			start(host.Call{To: result, Deadline: s.member.Deadline()})
+			select {
+			case r := <-result:
+				return r.Err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	})
+	if err == nil {
+		s.log.Debug("compared data with the other members", "revision", int64(rev), "all", all)
+	}
+	return all, err
 }
 
 // lookForCorruption has the leader compare all data every --corrupt-check-time, and
 // what compactions have left every --compact-hash-check-time with the gate
-// CompactHashCheck, until ctx ends.
+// CompactHashCheck, until ctx ends. What a compaction has left is compared again until
+// every member was there.
 func (s *Server) lookForCorruption(ctx context.Context) {
 	if every := s.cfg.CorruptCheckTime; every > 0 {
-		s.duties.Go(func() { s.compareEvery(ctx, every, func() id.Revision { return s.member.Revision() }) })
+		s.duties.Go(func() { s.compareEvery(ctx, every, s.member.ScrubAll, func(id.Revision) {}) })
 	}
 	if s.cfg.Gates.CompactHashCheck {
 		var last id.Revision
 		s.duties.Go(func() {
-			s.compareEvery(ctx, s.cfg.CompactHashCheckTime, func() id.Revision {
-				compacted, _ := s.member.Removal()
-				if compacted <= last {
-					return 0
-				}
-				last = compacted
-				return compacted
-			})
+			s.compareEvery(ctx, s.cfg.CompactHashCheckTime,
+				func() id.Revision { return s.member.ScrubCompacted(last) },
+				func(rev id.Revision) { last = rev })
 		})
 	}
 }
 
-// compareEvery compares at the revision that at says, where this member leads; 0 is not
-// now.
-func (s *Server) compareEvery(ctx context.Context, every time.Duration, at func() id.Revision) {
+// compareEvery compares at the revision that at says, 0 is not now; done is told of one
+// at which all were compared.
+func (s *Server) compareEvery(ctx context.Context, every time.Duration, at func() id.Revision, done func(id.Revision)) {
 	due := time.NewTicker(every)
 	defer due.Stop()
 	for {
@@ -144,15 +117,15 @@ func (s *Server) compareEvery(ctx context.Context, every time.Duration, at func(
 		case <-ctx.Done():
 			return
 		}
-		if s.group.Leader() != s.home.Member || len(s.member.Members()) < 2 {
-			continue
-		}
 		rev := at()
 		if rev <= 0 {
 			continue
 		}
-		if err := s.compareNow(ctx, rev); err != nil && ctx.Err() == nil {
+		switch all, err := s.compareNow(ctx, rev); {
+		case err != nil && ctx.Err() == nil:
 			s.log.Warn("the members' data could not be compared", "revision", int64(rev), "error", err.Error())
+		case err == nil && all:
+			done(rev)
 		}
 	}
 }
@@ -169,7 +142,7 @@ func (s *Server) checkFirst() error {
 	rev := s.member.Revision()
 	ctx, cancel := context.WithTimeout(context.Background(), summing)
 	defer cancel()
-	own, err := s.sumHere(ctx, rev)
+	own, err := s.member.SumHere(rev, ctx.Err)
 	if errors.Is(err, command.ErrCompacted) {
 		return nil
 	}
@@ -183,7 +156,11 @@ func (s *Server) checkFirst() error {
 			if asked[m.ID] {
 				continue
 			}
-			other, err := s.sumThere(ctx, m.ID, rev)
+			answer, err := s.askSum(ctx, m.ID, server.SumQuestion(rev))
+			var other server.Sum
+			if err == nil {
+				other, err = server.ParseSum(m.ID, answer)
+			}
 			if err != nil {
 				missing++
 				continue

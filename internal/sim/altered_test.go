@@ -55,17 +55,18 @@ func (h *heard) Push(r host.Result) { h.Result, h.over = r, true }
 // compare has a member compare the data of all, and returns whom it accuses.
 func (s *scene) compare(r *replica) (accused []id.Member) {
 	s.t.Helper()
-	sum := func(r *replica, rev id.Revision) (server.Sum, error) {
-		hash, err := r.services.HashKV(rev, func() error { return nil })
-		return server.Sum{Member: r.member, KVHash: hash}, err
-	}
-	accused, compared, err := r.services.Compare(r.services.Revision(), server.Sums{
-		Here:   func(rev id.Revision) (server.Sum, error) { return sum(r, rev) },
-		There:  func(m id.Member, rev id.Revision) (server.Sum, error) { return sum(s.replicaOf(m), rev) },
+	goOn := func() error { return nil }
+	all, err := r.services.Scrub(r.services.Revision(), server.Comparing{
+		GoOn: goOn,
+		Ask: func(m id.Member, question []byte) ([]byte, error) {
+			return s.replicaOf(m).services.AnswerSum(question, func() error { return host.ErrTimeout }, goOn)
+		},
 		Silent: func(m id.Member, err error) { s.t.Errorf("member %v gives no sum: %v", m, err) },
+		Found:  func(list []id.Member) { accused = list },
+		Await:  func(func(host.Call)) error { return nil }, // the scene reports it later
 	})
-	if err != nil || compared != len(s.replicas) {
-		s.t.Fatalf("%d are compared, %v", compared, err)
+	if err != nil || !all {
+		s.t.Fatalf("not all are compared: %v", err)
 	}
 	return accused
 }
