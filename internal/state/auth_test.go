@@ -67,6 +67,8 @@ func TestCommandsAreJudgedAtApply(t *testing.T) {
 		{"ann", &command.UserAdd{Name: "bob"}, command.ErrPermissionDenied},
 		{"ann", &command.AuthDisable{}, command.ErrPermissionDenied},
 		{"ann", &command.MemberUpdate{Member: 1}, command.ErrPermissionDenied},
+		{"ann", &command.DowngradeEnable{Target: command.FirstVersion}, command.ErrPermissionDenied},
+		{"ann", &command.DowngradeCancel{}, command.ErrPermissionDenied},
 		{"root", &command.LeaseRevoke{ID: 7}, nil},
 		{"root", &command.CompactRequest{Revision: 2}, nil},
 	} {

@@ -62,7 +62,17 @@ var table = [...]struct {
 		return nil, err
 	}},
 	command.KindClusterVersion: {nil, false, func(m *Machine, body command.Body) (_ any, err error) {
-		m.members, err = m.members.Raise(m.group, m.batch, body.(*command.ClusterVersion))
+		m.members, err = m.members.SetVersion(m.group, m.batch, body.(*command.ClusterVersion))
+		return nil, err
+	}},
+	command.KindDowngradeEnable: {permitAdmin, false, func(m *Machine, body command.Body) (any, error) {
+		return untyped(m.enableDowngrade(body.(*command.DowngradeEnable)))
+	}},
+	command.KindDowngradeCancel: {permitAdmin, false, func(m *Machine, _ command.Body) (any, error) {
+		return m.cancelDowngrade(), nil
+	}},
+	command.KindDowngradeEnd: {nil, false, func(m *Machine, _ command.Body) (_ any, err error) {
+		m.members, err = m.members.EndDowngrade(m.group, m.batch)
 		return nil, err
 	}},
 	command.KindAlarmRaise: {permitAdmin, false, func(m *Machine, body command.Body) (any, error) {

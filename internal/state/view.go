@@ -92,7 +92,7 @@ func (v *View) Removed(m id.Member) bool { return v.members.Removed(m) }
 // ClusterVersion is the version that the members have agreed on; zero until then.
 func (v *View) ClusterVersion() command.Version { return v.members.Version() }
 
-// VersionDue is what the version of the cluster is to be raised to (member.Table.VersionDue).
+// VersionDue is what the version of the cluster is to become (member.Table.VersionDue).
 func (v *View) VersionDue() (command.Version, bool) { return v.members.VersionDue() }
 
 // JudgeChange says whether a change of the membership is one that the members as

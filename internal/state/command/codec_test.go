@@ -43,7 +43,7 @@ func bodies() []Body {
 		&LeaseExpire{Leases: []LeaseName{{ID: 3, Birth: 1}, {ID: -4, Birth: 1 << 50}}},
 		&LeaseCheckpoint{Leases: []LeaseRemaining{{LeaseName{ID: 3, Birth: 1}, 60}, {LeaseName{ID: -4, Birth: 2}, 0}}},
 		&MemberPublish{Member: 0xf00, Name: "infra0", PeerURLs: []string{"http://h:2380"}, ClientURLs: []string{"http://h:2379", ""}},
-		&ClusterVersion{Version: Version{3, 7}},
+		&ClusterVersion{Version: Version{3, 7}}, &DowngradeEnable{Target: Version{3, 6}}, &DowngradeCancel{}, &DowngradeEnd{},
 		&MemberGenesis{Members: []GenesisMember{{Member: 5, PeerURLs: []string{"http://p"}}, {Member: 6}}},
 		&MemberUpdate{Member: 5, PeerURLs: []string{"http://p", "https://q"}},
 		&AlarmRaise{Alarm{Member: 1 << 63, Type: AlarmNoSpace}}, &AlarmDisarm{Alarm{Type: -3}}, &AlarmReport{Alarm{Member: 5, Type: AlarmCorrupt}}, &AlarmWithdraw{Alarm{Member: 5, Type: 17}},

@@ -23,8 +23,13 @@ const (
 	// KindMemberGenesis names the first members, KindMemberUpdate a member's peer URLs.
 	KindMemberGenesis Kind = 17
 	KindMemberUpdate  Kind = 18
-	// KindClusterVersion raises the version of the cluster.
+	// KindClusterVersion sets the version of the cluster.
 	KindClusterVersion Kind = 19
+	// KindDowngradeEnable and KindDowngradeCancel are what clients ask for,
+	// KindDowngradeEnd is the leader's word that a downgrade is over.
+	KindDowngradeEnable Kind = 20
+	KindDowngradeCancel Kind = 21
+	KindDowngradeEnd    Kind = 22
 	// KindAlarmRaise and KindAlarmDisarm are what clients ask for, KindAlarmReport and
 	// KindAlarmWithdraw a member's own word.
 	KindAlarmRaise    Kind = 24
@@ -91,7 +96,7 @@ type Outcome struct {
 	Index  id.Index
 	// Response is a *PutResponse, *DeleteRangeResponse, *TxnResponse,
 	// *CompactResponse, *LeaseGrantResponse, *LeaseRevokeResponse,
-	// *LeaseExpireResponse, *AlarmResponse, *AuthResponse or nil.
+	// *LeaseExpireResponse, *AlarmResponse, *AuthResponse, *DowngradeResponse or nil.
 	Response any
 	// Err is the command's refusal by the state, the same on every replica.
 	Err error

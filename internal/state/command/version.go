@@ -19,8 +19,8 @@ var FirstVersion = Version{3, 0}
 // agreed on; the text is etcd's (server-ops.md 8).
 var ErrLowerVersion = errors.New("invalid downgrade; server version is lower than determined cluster version")
 
-// ErrVersionNotDue refuses to raise the version of the cluster to one that is not
-// that of its oldest member.
+// ErrVersionNotDue refuses to give the cluster a version that is neither that of its
+// oldest member nor that of a downgrade.
 var ErrVersionNotDue = errors.New("command: the cluster cannot have that version")
 
 // Before says whether v is the lower version.
@@ -33,7 +33,15 @@ func (v Version) String() string {
 	if v == (Version{}) {
 		return ""
 	}
-	return fmt.Sprintf("%d.%d.0", v.Major, v.Minor)
+	return v.Short() + ".0"
+}
+
+// Short is the version without a patch; empty for none.
+func (v Version) Short() string {
+	if v == (Version{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d.%d", v.Major, v.Minor)
 }
 
 // ParseVersion reads major and minor of a text like 3.7.1; what follows them does
@@ -51,7 +59,7 @@ func ParseVersion(text string) (v Version, ok bool) {
 	return Version{uint8(major), uint8(minor)}, true
 }
 
-// ClusterVersion raises the version of the cluster, a duty of its leader.
+// ClusterVersion sets the version of the cluster, a duty of its leader.
 type ClusterVersion struct{ Version Version }
 
 // Kind implements Body.

@@ -42,7 +42,13 @@ func (l *life) do(what any, want error) {
 	case *command.MemberUpdate:
 		l.table, err = l.table.Update(1, l.batch, w)
 	case *command.ClusterVersion:
-		l.table, err = l.table.Raise(1, l.batch, w)
+		l.table, err = l.table.SetVersion(1, l.batch, w)
+	case *command.DowngradeEnable:
+		l.table, err = l.table.EnableDowngrade(1, l.batch, w.Target)
+	case *command.DowngradeCancel:
+		l.table = l.table.CancelDowngrade(1, l.batch)
+	case *command.DowngradeEnd:
+		l.table, err = l.table.EndDowngrade(1, l.batch)
 	case *command.MemberChange:
 		if err = l.table.Judge(w, 1); err == nil {
 			l.table = l.table.Change(1, l.batch, w)

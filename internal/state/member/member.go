@@ -28,13 +28,16 @@ type Facts struct {
 }
 
 // Table is the facts of all members, by ID, and the IDs of those that were
-// removed, which never come back; and the version of the cluster that they have
-// agreed on. It never changes: a new fact makes a new table.
+// removed, which never come back; the version of the cluster that they have
+// agreed on, and the one that it is being brought down to, if any. It never changes:
+// a new fact makes a new table.
 // The zero value is empty.
 type Table struct {
 	facts   []Facts
 	removed []id.Member
 	version command.Version
+	// target is zero, or the version or one below it: SetVersion never goes past it.
+	target command.Version
 }
 
 // All lists the facts, by ID. The slice is shared and read-only.
@@ -72,6 +75,8 @@ const (
 	removedEnd   = "removed0"
 	versionFirst = "version"
 	versionEnd   = "version0"
+	targetFirst  = "downgrade"
+	targetEnd    = "downgrade0"
 )
 
 func rowName(member id.Member) string { return fmt.Sprintf("%s%016x", rowFirst, uint64(member)) }
@@ -99,12 +104,16 @@ func Load(group id.Group, db engine.Reader) (Table, error) {
 	if err != nil {
 		return Table{}, err
 	}
-	err = walk(group, db, versionFirst, versionEnd, func(name string, row []byte) bool {
-		if len(row) != 3 || row[0] != rowFormat {
-			return false
-		}
-		t.version = command.Version{Major: row[1], Minor: row[2]}
-		return name == versionFirst
+	err = walk(group, db, versionFirst, versionEnd, func(name string, row []byte) (ok bool) {
+		t.version, ok = decodeVersion(row)
+		return ok && name == versionFirst
+	})
+	if err != nil {
+		return Table{}, err
+	}
+	err = walk(group, db, targetFirst, targetEnd, func(name string, row []byte) (ok bool) {
+		t.target, ok = decodeVersion(row)
+		return ok && name == targetFirst
 	})
 	if err != nil {
 		return Table{}, err
@@ -156,6 +165,9 @@ func (t Table) AppendTo(dst []byte) []byte {
 	if t.version != (command.Version{}) {
 		dst = encodeVersion(dst, t.version)
 	}
+	if t.target != (command.Version{}) { // there is a version then
+		dst = encodeVersion(dst, t.target)
+	}
 	return dst
 }
 
@@ -194,6 +206,13 @@ const (
 
 func encodeVersion(dst []byte, v command.Version) []byte {
 	return append(dst, rowFormat, v.Major, v.Minor)
+}
+
+func decodeVersion(row []byte) (v command.Version, ok bool) {
+	if len(row) != 3 || row[0] != rowFormat {
+		return command.Version{}, false
+	}
+	return command.Version{Major: row[1], Minor: row[2]}, true
 }
 
 func encodeRemoved(dst []byte, member id.Member) []byte {

@@ -254,7 +254,7 @@ func (t *Table) Command(c *command.Command, leases Leases) error {
 		return t.AnyUser(who)
 	case *command.LeaseRevoke:
 		return t.LeaseWrite(who, b.ID, leases)
-	case *command.CompactRequest, *command.MemberUpdate, *command.AlarmRaise, *command.AlarmDisarm,
+	case *command.CompactRequest, *command.MemberUpdate, *command.AlarmRaise, *command.AlarmDisarm, *command.DowngradeEnable, *command.DowngradeCancel,
 		*command.AuthEnable, *command.AuthDisable, *command.UserAdd, *command.UserDelete, *command.UserPassword,
 		*command.UserGrantRole, *command.UserRevokeRole, *command.RoleAdd, *command.RoleDelete, *command.RoleGrant, *command.RoleRevoke:
 		return t.Admin(who)
