@@ -273,6 +273,7 @@ func (s *Server) run() {
 	s.duties.Go(func() { s.often(ctx, s.member.AutoCompact) })
 	s.duties.Go(func() { s.slow.write(ctx, s.log) })
 	s.lookForCorruption(ctx)
+	s.endDowngrades(ctx)
 }
 
 // Failed delivers what ends the member while it runs: a failed sync, a damaged

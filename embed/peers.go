@@ -10,7 +10,6 @@ import (
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
-	"github.com/kvorum/kvorum/internal/join"
 	"github.com/kvorum/kvorum/internal/peer"
 	"github.com/kvorum/kvorum/internal/server"
 	facts "github.com/kvorum/kvorum/internal/state/member"
@@ -147,7 +146,7 @@ func (s *Server) followMembers(ctx context.Context, first []peer.Address) {
 	if len(first) > 0 {
 		s.peers.SetMembers(first)
 	}
-	known := s.follow(nil)
+	known, told := s.follow(nil), s.agreed()
 	look := time.NewTicker(lookAtMembers)
 	defer look.Stop()
 	for {
@@ -155,6 +154,7 @@ func (s *Server) followMembers(ctx context.Context, first []peer.Address) {
 		case <-look.C:
 			known = s.follow(known)
 			s.member.Upgrade()
+			told = s.tellAgreed(told)
 			s.member.Raise()
 		case <-ctx.Done():
 			return
@@ -177,15 +177,4 @@ func (s *Server) follow(known []facts.Facts) []facts.Facts {
 		s.peers.SetMembers(list)
 	}
 	return now
-}
-
-// Cluster is what the peer port tells of the cluster.
-func (s *Server) Cluster() join.Remote {
-	remote := join.Remote{Cluster: s.home.Cluster, Members: []join.RemoteMember{}}
-	for _, m := range s.member.Members() {
-		remote.Members = append(remote.Members, join.RemoteMember{
-			ID: uint64(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.Learner,
-		})
-	}
-	return remote
 }

@@ -85,7 +85,7 @@ func (l *listeners) close() {
 // not members yet.
 func (s *Server) servePeers() {
 	web := http.NewServeMux()
-	ops.RegisterPeer(web, operator{s}, s)
+	ops.RegisterPeer(web, operator{s}, operator{s})
 	for _, bound := range s.listeners.peers {
 		s.serveHTTP(s.peers.Divert(bound), web)
 	}

@@ -164,6 +164,9 @@ type Config struct {
 	// CompactHashCheckTime is the time between comparisons of the hashes of
 	// compactions, with the gate CompactHashCheck; above zero.
 	CompactHashCheckTime time.Duration
+	// DowngradeCheckTime is the time between the leader's looks whether a downgrade is
+	// over; 0 is never.
+	DowngradeCheckTime time.Duration
 	// WarningApplyDuration is how long applying a request may take before a
 	// warning is logged.
 	WarningApplyDuration time.Duration

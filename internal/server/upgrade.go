@@ -7,18 +7,26 @@ import (
 	"github.com/kvorum/kvorum/internal/state/command"
 )
 
-// Upgrade raises the version of the cluster if that is due and this member leads: a
-// duty (rule 14). It returns at once, and says whether it is due, here or elsewhere;
-// it is to be called again and again.
+// Upgrade sets the version of the cluster if another is due, a higher one or that of a
+// downgrade, and this member leads: a duty (rule 14). It returns at once, and says
+// whether it is due, here or elsewhere; it is to be called again and again.
 func (m *Member) Upgrade() (due bool) {
 	version, due := m.opts.State.View().VersionDue()
-	if !due || m.opts.Group.Leader() != m.opts.Member || !m.upgrade.begin() {
-		return due
+	if due {
+		m.versionDuty(&command.ClusterVersion{Version: version})
+	}
+	return due
+}
+
+// versionDuty proposes what is due if this member leads and nothing of the kind is
+// under way.
+func (m *Member) versionDuty(body command.Body) {
+	if m.opts.Group.Leader() != m.opts.Member || !m.upgrade.begin() {
+		return
 	}
 	header := command.Header{Class: command.Duty, Term: m.opts.Group.Term(), Wall: m.opts.Clock.Wall().UnixNano()}
-	cmd := command.Encode(make([]byte, 0, headerBytes), header, &command.ClusterVersion{Version: version})
+	cmd := command.Encode(make([]byte, 0, headerBytes), header, body)
 	m.opts.Group.Propose(host.Call{To: &m.upgrade, Deadline: m.Deadline()}, cmd)
-	return true
 }
 
 // duty is the Completions of a duty of which one is under way at a time. What came

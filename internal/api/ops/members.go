@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 
@@ -11,13 +12,18 @@ import (
 type Cluster interface {
 	// Cluster is its cluster as this member knows it.
 	Cluster() join.Remote
+	// Downgrading says whether the cluster is being brought down to an earlier version,
+	// by what is agreed on when it is asked. It bounds its own time; the context ends with
+	// the request.
+	Downgrading(ctx context.Context) (bool, error)
 }
 
 // RegisterPeer puts the handlers of the peer port on mux: the members, for those
-// who want to join, and the versions.
+// who want to join, the versions, and whether there is a downgrade.
 func RegisterPeer(mux *http.ServeMux, m Member, c Cluster) {
 	mux.Handle("/version", getOnly(versionHandler(m)))
 	mux.Handle(join.MembersPath, getOnly(membersHandler(c)))
+	mux.Handle(downgradePath, getOnly(downgradeHandler(c)))
 }
 
 func membersHandler(c Cluster) http.HandlerFunc {

@@ -14,7 +14,8 @@ import (
 
 // kv is the KV service.
 type kv struct {
-	pb.UnimplementedKVServer
+	// Without Unimplemented the compiler asks for every method.
+	pb.UnsafeKVServer
 	member *server.Member
 	reads  gate
 }

@@ -15,10 +15,11 @@ import (
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
-// maintenance is the Maintenance service; Snapshot is in snapshot.go. Downgrade comes
-// with the operators' surface.
+// maintenance is the Maintenance service; Alarm, Snapshot and Downgrade have files of
+// their own.
 type maintenance struct {
-	pb.UnimplementedMaintenanceServer
+	// Without Unimplemented the compiler asks for every method.
+	pb.UnsafeMaintenanceServer
 	member *server.Member
 	hashes gate
 	// backups are those that a client is being sent, making those whose file is made.
@@ -39,7 +40,7 @@ func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 		RaftIndex:        uint64(s.Commit),
 		RaftAppliedIndex: uint64(s.Applied),
 		IsLearner:        m.member.IsLearner(),
-		DowngradeInfo:    &pb.DowngradeInfo{},
+		DowngradeInfo:    downgradeInfo(m.member.Downgrade()),
 	}
 	if s.Leader == 0 {
 		resp.Errors = append(resp.Errors, rpctypes.ErrNoLeader.Error())

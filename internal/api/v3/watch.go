@@ -21,7 +21,8 @@ import (
 // the handler's own pulls what the watches are owed and sends it. The client's flow
 // control is the only buffer.
 type watches struct {
-	pb.UnimplementedWatchServer
+	// Without Unimplemented the compiler asks for every method.
+	pb.UnsafeWatchServer
 	member *server.Member
 }
 
