@@ -63,7 +63,7 @@ func newRoot(s *session) *cobra.Command {
 	root.SetUsageTemplate(usageTemplate)
 	complete(root, "write-out", string(print.Simple), string(print.Fields), string(print.JSON), string(print.Protobuf), string(print.Table))
 	root.AddCommand(putCommand(s), getCommand(s), delCommand(s), txnCommand(s), compactionCommand(s), leaseCommand(s),
-		watchCommand(s), lockCommand(s), electCommand(s), memberCommand(s), moveLeaderCommand(s), endpointCommand(s), defragCommand(s), alarmCommand(s), checkCommand(s), makeMirrorCommand(s), authCommand(s), userCommand(s), roleCommand(s), snapshotCommand(s), versionCommand(s), optionsCommand(root))
+		watchCommand(s), lockCommand(s), electCommand(s), memberCommand(s), moveLeaderCommand(s), endpointCommand(s), defragCommand(s), downgradeCommand(s), alarmCommand(s), checkCommand(s), makeMirrorCommand(s), authCommand(s), userCommand(s), roleCommand(s), snapshotCommand(s), versionCommand(s), optionsCommand(root))
 	return root
 }
 

@@ -115,6 +115,9 @@ var answers = map[string]func(*Printer) error{
 	"move-leader": func(p *Printer) error {
 		return p.MoveLeader(0x8e9e05c52164694d, 0xab, &clientv3.MoveLeaderResponse{Header: header()})
 	},
+	"downgrade": func(p *Printer) error {
+		return p.Downgrade("enable", &clientv3.DowngradeResponse{Header: header(), Version: "3.7"})
+	},
 	"endpoint-status": func(p *Printer) error {
 		return p.EndpointStatus([]EndpointStatus{
 			{"127.0.0.1:2379", &clientv3.StatusResponse{Header: header(), Version: "3.7.1", StorageVersion: "3.7.0", DbSize: 24576, DbSizeInUse: 20480,
