@@ -72,6 +72,7 @@ func TestEachWorkloadAsksForWhatItsNameSays(t *testing.T) {
 		{"range-limit", []string{"limit"}, []string{"--limit", "30"}},
 		{"range-all", []string{"range"}, nil},
 		{"range-stream", []string{"range"}, nil},
+		{"range-pages", []string{"limit"}, []string{"--limit", "30"}},
 		{"count", []string{"count"}, nil},
 		{"compare-and-put", []string{"get", "txn"}, nil},
 	} {

@@ -33,6 +33,7 @@ var workloads = []workload{
 	{name: "range-limit", short: "read the first --limit keys between a random start and the end of the key space, as a lister's page", filled: true, limited: true, call: limited},
 	{name: "range-all", short: "read the whole key space by one unary call", filled: true, call: whole},
 	{name: "range-stream", short: "read the whole key space by RangeStream (etcd 3.7; see --against-unary)", filled: true, call: streamed},
+	{name: "range-pages", short: "read the whole key space in pages of --limit keys, all at the revision of the first", filled: true, limited: true, call: pages},
 	{name: "count", short: "count the whole key space", filled: true, call: count},
 	{name: "compare-and-put", short: "get a random key, then put it if its revision is still that", filled: true, writes: true, call: compareAndPut},
 	{name: "authenticate", short: "log in with the password of --user, again and again", prepare: authClients, call: authenticate},
@@ -108,6 +109,26 @@ func limited(ctx context.Context, c *client) error {
 
 func whole(ctx context.Context, c *client) error {
 	return c.read(ctx, &pb.RangeRequest{Key: c.space.key(0), RangeEnd: c.space.key(c.space.Keys)}, c.space.Keys)
+}
+
+// pages reads as Kubernetes lists.
+func pages(ctx context.Context, c *client) error {
+	r := &pb.RangeRequest{Key: c.space.key(0), RangeEnd: c.space.key(c.space.Keys), Limit: int64(c.limit)}
+	for seen := 0; ; {
+		page, err := c.stub.Range(ctx, r)
+		if err != nil {
+			return err
+		}
+		if err := expect(int(page.Count), c.space.Keys-seen); err != nil {
+			return err
+		}
+		seen += len(page.Kvs)
+		if !page.More || len(page.Kvs) == 0 {
+			return expect(seen, c.space.Keys)
+		}
+		r.Revision = page.Header.Revision
+		r.Key = append(page.Kvs[len(page.Kvs)-1].Key, 0)
+	}
 }
 
 func count(ctx context.Context, c *client) error {
