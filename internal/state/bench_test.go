@@ -64,6 +64,7 @@ func (noRows) SeekGE([]byte) bool     { return false }
 func (noRows) SeekLT([]byte) bool     { return false }
 func (noRows) Next() bool             { return false }
 func (noRows) Prev() bool             { return false }
+func (noRows) NextPrefix() bool       { return false }
 func (noRows) Valid() bool            { return false }
 func (noRows) Key() []byte            { return nil }
 func (noRows) Value() ([]byte, error) { return nil, nil }

@@ -55,13 +55,14 @@ func benchKey(dst []byte, i int) []byte { return fmt.Appendf(dst, "pods/%011d", 
 // are appended.
 func BenchmarkRanges(b *testing.B) {
 	for _, c := range []struct {
-		name              string
-		keys, bytes, each int
+		name                        string
+		keys, bytes, versions, each int
 	}{
-		{"one of 100000 of 256 bytes", 100_000, 256, 1},
-		{"500 of 20000 of 1 KB", 20_000, 1 << 10, 500},
+		{"one of 100000 of 256 bytes", 100_000, 256, 2, 1},
+		{"500 of 20000 of 1 KB", 20_000, 1 << 10, 2, 500},
+		{"500 of 20000 of 256 bytes, the last of 12", 20_000, 256, 12, 500},
 	} {
-		k := benchStore(b, c.keys, c.bytes, 2)
+		k := benchStore(b, c.keys, c.bytes, c.versions)
 		v := k.view.Load()
 		r := &command.RangeRequest{}
 		random := rand.New(rand.NewPCG(3, 4))

@@ -209,18 +209,9 @@ func versionAt(it engine.Iterator, key []byte, main id.Revision, sub uint32) (ve
 
 // pass moves behind the versions of the key that the iterator stands at.
 func (s *scan) pass() {
-	for range nearby {
-		if !s.it.Next() {
-			return
-		}
-		key := s.it.Key()
-		s.read += len(key)
-		if _, user, _, _, ok := keys.DecodeVersion(key); !ok || !bytes.Equal(user, s.user) {
-			return
-		}
+	if s.it.Valid() {
+		s.it.NextPrefix()
 	}
-	s.seek = keys.AppendAfterUserKey(s.seek[:0], s.group, s.user)
-	s.it.SeekGE(s.seek)
 }
 
 // again closes the iterator and opens another one at the same place.

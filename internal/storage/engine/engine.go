@@ -76,6 +76,9 @@ type Iterator interface {
 	SeekLT(key []byte) bool
 	Next() bool
 	Prev() bool
+	// NextPrefix moves from a row past all versions of its user key (keys.Split), at
+	// less than a seek.
+	NextPrefix() bool
 	Row
 }
 

@@ -76,6 +76,13 @@ func (c *cursor) next() {
 	c.at, c.started = min(c.at+1, len(c.rows)), true
 }
 
+func (c *cursor) nextPrefix() {
+	prefix := c.rows[c.at].key
+	prefix = prefix[:keys.Split(prefix)]
+	for c.next(); c.valid() && bytes.HasPrefix(c.rows[c.at].key, prefix) && keys.Split(c.rows[c.at].key) == len(prefix); c.next() {
+	}
+}
+
 func (c *cursor) prev() {
 	if !c.started {
 		c.at = len(c.rows)
@@ -246,7 +253,7 @@ func (w *world) move(t *rapid.T) {
 	for range rapid.IntRange(1, 8).Draw(t, "moves") {
 		var name string
 		var got bool
-		switch rapid.IntRange(0, 5).Draw(t, "move") {
+		switch rapid.IntRange(0, 6).Draw(t, "move") {
 		case 0:
 			key := h.seekTarget(t)
 			if key == nil {
@@ -264,6 +271,12 @@ func (w *world) move(t *rapid.T) {
 		case 2, 3:
 			h.cur.next()
 			name, got = "Next", h.it.Next()
+		case 4:
+			if !h.cur.valid() {
+				continue
+			}
+			h.cur.nextPrefix()
+			name, got = "NextPrefix", h.it.NextPrefix()
 		default:
 			h.cur.prev()
 			name, got = "Prev", h.it.Prev()

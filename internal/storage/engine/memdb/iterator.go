@@ -75,6 +75,13 @@ func (it *iterator) Next() bool {
 	return it.settle(after)
 }
 
+// NextPrefix is engine.Iterator's.
+func (it *iterator) NextPrefix() bool {
+	key := it.Key()
+	it.seek(keys.AppendImmediateSuccessor(nil, key[:keys.Split(key)]))
+	return it.settle(after)
+}
+
 // Prev is engine.Iterator's.
 func (it *iterator) Prev() bool {
 	switch {

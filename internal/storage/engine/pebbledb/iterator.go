@@ -17,6 +17,8 @@ type iterator struct {
 	db *DB
 	// prefix is set when the bounds leave room for no other.
 	prefix []byte
+	// cut: the upper bound lies among the versions of a user key.
+	cut bool
 	// byPrefix: the last seek went by prefix.
 	byPrefix bool
 	// placed: some move was made. Before one Pebble stands nowhere and does not
@@ -38,6 +40,7 @@ func (db *DB) newIterator(r pebble.Reader, lower, upper []byte) (*iterator, erro
 	if prefix := lower[:keys.Split(lower)]; isNextPrefix(prefix, upper) {
 		own.prefix = append(own.buf[:0], prefix...)
 	}
+	own.cut = keys.Split(upper) < len(upper)
 	// A point read may well be for a key that is not there, such as the last
 	// version of one that is put for the first time: then the filters of the last
 	// level spare reading a block.
@@ -82,6 +85,15 @@ func (it *iterator) Next() bool {
 		return false
 	}
 	return it.it.Next()
+}
+
+// NextPrefix is engine.Iterator's. Pebble's does not go with every upper bound.
+func (it *iterator) NextPrefix() bool {
+	if it.byPrefix || !it.cut {
+		return it.it.NextPrefix()
+	}
+	key := it.it.Key()
+	return it.it.SeekGE(keys.AppendImmediateSuccessor(nil, key[:keys.Split(key)]))
 }
 
 // Prev is engine.Iterator's.
