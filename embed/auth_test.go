@@ -20,6 +20,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/kvorum/kvorum/internal/server"
 )
 
 // login is a client of the official library, of a user unless the name is empty.
@@ -365,14 +367,46 @@ func TestAuthFlags(t *testing.T) {
 	}
 }
 
-// Signed tokens need no memory, and outlive changes of others.
-func TestAuthBySignedTokens(t *testing.T) {
+// signing starts a member that gives signed tokens.
+func signing(t *testing.T) *member {
+	t.Helper()
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key")
 	if err := os.WriteFile(key, []byte("a shared secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := startMember(t, filepath.Join(dir, "data"), "--bcrypt-cost=4", "--auth-token=jwt,sign-method=HS256,priv-key="+key+",ttl=1h")
+	return startMember(t, filepath.Join(dir, "data"), "--bcrypt-cost=4", "--auth-token=jwt,sign-method=HS256,priv-key="+key+",ttl=1h")
+}
+
+// A signed token that was given after what this member has applied is judged once it has
+// caught up, be it that permissions are not checked here yet or that the user is new; one
+// that says more than anybody knows is then worth what it is by what is known.
+func TestASignedTokenOfLater(t *testing.T) {
+	m := signing(t)
+	shows := func(user string, revision uint64, caughtUp bool) string {
+		token, err := m.Server.auth.Signed.Sign(user, revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who, later, err := m.Server.member.Identify(&server.Credentials{Token: token, Shown: true}, caughtUp)
+		return fmt.Sprintf("%q, later %v, %v", who.User, later, err)
+	}
+	now := func() uint64 { _, revision := m.Server.member.AuthStatus(); return revision }
+	expect(t, "of now, unchecked", shows("ann", now(), false), `"", later false, <nil>`)
+	expect(t, "of later, unchecked", shows("ann", now()+1, false), `"", later true, <nil>`)
+	expect(t, "of never, unchecked", shows("ann", now()+1, true), `"", later false, <nil>`)
+	people(t, login(t, "", "", m.client))
+	expect(t, "of now", shows("ann", now(), false), `"ann", later false, <nil>`)
+	expect(t, "of later", shows("new", now()+1, false), `"", later true, <nil>`)
+	expect(t, "of never", shows("new", now()+1, true), `"new", later false, <nil>`)
+	forged := server.Credentials{Token: "x.y.z", Shown: true}
+	_, later, err := m.Server.member.Identify(&forged, false)
+	expect(t, "forged", fmt.Sprintf("later %v, %v", later, err), "later false, etcdserver: invalid auth token")
+}
+
+// Signed tokens need no memory, and outlive changes of others.
+func TestAuthBySignedTokens(t *testing.T) {
+	m := signing(t)
 	ctx := t.Context()
 	people(t, login(t, "", "", m.client))
 	root := login(t, "root", "rootpw", m.client)

@@ -194,6 +194,9 @@ const (
 	SignedForGood
 	// SignedBefore: a signed token is of the auth revision before.
 	SignedBefore
+	// SignedTooEarly: a signed token is judged by a member that has not applied what it
+	// was given after.
+	SignedTooEarly
 	// Count is the number of defects plus one.
 	Count
 )
@@ -220,7 +223,7 @@ var names = [Count]string{
 	"token-too-early", "password-raced", "role-rows-forgotten",
 	"quota-forgotten", "reserve-spent", "full-untold", "refused-yet-proposed", "alarm-unasked", "alarm-unobeyed",
 	"alarm-returns", "alarms-after-rights", "alarm-kept",
-	"signature-unread", "signed-for-good", "signed-before",
+	"signature-unread", "signed-for-good", "signed-before", "signed-too-early",
 }
 
 // String names the defect as the simulator's flag does.

@@ -80,7 +80,7 @@ func (m *Member) Identify(c *Credentials, caughtUp bool) (who auth.Caller, later
 // holder is whose a token is.
 func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who auth.Caller, later bool, err error) {
 	if signed := m.opts.Auth.Signed; signed != nil {
-		return signedHolder(table, signed, token)
+		return signedHolder(table, signed, token, caughtUp)
 	}
 	letters, at, ok := splitToken(token)
 	if ok && at > m.opts.Group.Applied() && !caughtUp && !defect.On(defect.TokenTooEarly) {
@@ -108,12 +108,16 @@ func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who aut
 	return auth.Caller{User: held.User, Issued: held.Revision}, false, nil
 }
 
-// signedHolder is whose a signed token is; no member is behind it.
-func signedHolder(table *auth.Table, signed Signed, token string) (who auth.Caller, later bool, err error) {
+// signedHolder is whose a signed token is; no member is behind it. One of a later auth
+// revision than this member has applied says, as an index does, that somebody knows more.
+func signedHolder(table *auth.Table, signed Signed, token string, caughtUp bool) (who auth.Caller, later bool, err error) {
+	user, revision, ok := signed.Read(token)
+	if ok && revision > table.Revision() && !caughtUp && !defect.On(defect.SignedTooEarly) {
+		return auth.Caller{}, true, nil
+	}
 	if !table.Enabled() {
 		return auth.Caller{}, false, nil
 	}
-	user, revision, ok := signed.Read(token)
 	if !ok {
 		return auth.Caller{}, false, command.ErrInvalidAuthToken
 	}

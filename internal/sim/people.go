@@ -64,6 +64,9 @@ func (w *world) judgeIdentity(r *replica, c *server.Credentials, who *identity, 
 	if err == nil && who.User != want {
 		return fmt.Errorf("is taken for %q at index %d, he is %q", who.User, r.applied, want)
 	}
+	if one := who.token; w.swarm.users.signed && one != nil && !one.forged && table.Revision < who.shown.Issued && !w.mayBeOver(one) {
+		return fmt.Errorf("shows a token of revision %d, and is judged at index %d by revision %d", who.shown.Issued, r.applied, table.Revision)
+	}
 	if who.token == nil || !table.Enabled {
 		return err
 	}

@@ -114,6 +114,7 @@ var profiles = map[defect.Defect]profile{
 	defect.SignatureUnread:    {replicas: 1, within: 20, tilt: peopledSigned},
 	defect.SignedForGood:      {replicas: 1, within: 20, tilt: peopledSigned},
 	defect.SignedBefore:       {replicas: 1, within: 20, tilt: peopledSigned},
+	defect.SignedTooEarly:     {replicas: 3, within: 20, tilt: peopledSignedApart},
 }
 
 // spaceProfiles are for the mistakes about space that the simulator finds besides those of

@@ -61,3 +61,9 @@ func peopledSigned(s *swarm) {
 	s.storm = 5 * time.Second
 	s.users.signed, s.users.ttl = true, 2*time.Second
 }
+
+// peopledSignedApart: what people show is signed, and shown to members that lag.
+func peopledSignedApart(s *swarm) {
+	peopledApart(s)
+	s.users.signed, s.users.ttl = true, 5*time.Second
+}

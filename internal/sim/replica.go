@@ -171,7 +171,7 @@ func (r *replica) open() error {
 	h := host.New(host.Options{
 		Member: r.member, Clock: w.Clock, Rand: w.Rand, Tasks: w.Tasks, Log: log,
 		Transport: &port{n: r.w.network, from: r, run: r.runs},
-		Election:  s.election, Heartbeat: s.heartbeat,
+		Election:  s.election, Heartbeat: s.heartbeat, NoPreVote: s.unasked>>(r.number%64)&1 == 1,
 		Limits: host.Limits{
 			BatchBytes: s.batchBytes, FlushBytes: flushBytes, RetainBytes: retainBytes,
 			CacheBytes: s.cacheBytes, AppendBytes: s.appendBytes, ChunkBytes: s.appendBytes, WaitingCommands: s.waitingCommands,

@@ -33,6 +33,7 @@ func (o Options) plan() (p plan, draw *simenv.Rand) {
 	if o.Profile != nil {
 		// What a profile is about, it brings: nobody else watches, has leases or a name, and there is room.
 		p.watches, p.leases, p.users, p.space = watchSwarm{}, leaseSwarm{}, userSwarm{}, spaceSwarm{}
+		p.unasked = 0
 		o.Profile(&p.swarm)
 	}
 	for _, name := range o.Without {
@@ -55,6 +56,7 @@ var cuts = slices.Concat(
 	faultCuts(), networkCuts(), memberCuts(), watchCuts(), loadCuts(),
 	[]cut{
 		{"drift", func(p *plan) { p.driftPPM = 0 }},
+		{"unasked", func(p *plan) { p.unasked = 0 }},
 		{"lapses", func(p *plan) { p.lapsePermille = 0 }},
 		{"half-the-storm", func(p *plan) { p.storm = max(p.storm/2, 50*time.Millisecond) }},
 		{"half-the-clients", func(p *plan) { p.load.clients = max(1, p.load.clients/2) }},

@@ -82,17 +82,25 @@ func (l *ledger) signedFor(one token, user, password string, since id.Index) err
 	return fmt.Errorf("is given a token that says %+v for a password that was not his under that revision, from index %d on", c, since)
 }
 
+// calendarsOff is how far apart two members' calendars may be: each by as much as its
+// clock has gained or lost.
+func (w *world) calendarsOff() time.Duration {
+	return time.Duration(int64(w.env.Now()) / 1e6 * 2 * w.swarm.driftPPM)
+}
+
+// mayBeOver says whether a signed token may have ended: that is at a full second, by the
+// calendar of who gave it.
+func (w *world) mayBeOver(one *token) bool {
+	return w.env.Now() >= one.asked.Add(w.swarm.users.ttl-time.Second-w.calendarsOff())
+}
+
 // judgeSigned judges what a member makes of a signed token, by what it has applied.
 func (w *world) judgeSigned(r *replica, who *identity, err error) error {
 	table, one, now := w.ledger.rightsAt(r.applied), who.token, w.env.Now()
 	g := w.ledger.rights.given[one.digest]
 	_, known := table.Users[g.user]
 	void := known && !table.Good(rights.Caller{User: g.user, Issued: g.issued})
-	// The end is at a full second, by the calendar of who gave it; each may be off by as
-	// much as its clock has gained or lost.
-	off := time.Duration(int64(now) / 1e6 * 2 * w.swarm.driftPPM)
-	ended := now >= one.asked.Add(w.swarm.users.ttl-time.Second-off)
-	over := now > one.had.Add(w.swarm.users.ttl+off)
+	ended, over := w.mayBeOver(one), now > one.had.Add(w.swarm.users.ttl+w.calendarsOff())
 	switch {
 	case err == nil && (one.forged || over || void):
 		return fmt.Errorf("a token of %q of revision %d is taken at index %d: forged %v, asked for at %v, had at %v, void %v: %v", g.user, g.issued, r.applied, one.forged, one.asked, one.had, void, table)

@@ -13,8 +13,10 @@ type swarm struct {
 	storm time.Duration // how long faults happen and clients call
 
 	election, heartbeat time.Duration
-	turnCost            time.Duration // the most that one turn takes
-	driftPPM            int64
+	// unasked are the members, by their bits, that stand without a pre-vote.
+	unasked  uint64
+	turnCost time.Duration // the most that one turn takes
+	driftPPM int64
 
 	// Sizes, small so that batches are cut, segments recycled, logs trimmed and
 	// stores flushed within seconds.
@@ -214,6 +216,7 @@ func (s *swarm) drawLater(r *simenv.Rand, founders int) {
 	if s.cluster && founders > 2 && s.members.operators == 0 && r.OneIn(3) {
 		f.flip = between(r, 200*time.Millisecond, 2*time.Second)
 	}
+	s.unasked = oneOf(r, 0, 0, 0, 0, 0, 0, ^uint64(0), uint64(r.Intn(256)))
 }
 
 // drawWatches draws who watches and who has leases, from a stream of its own.
