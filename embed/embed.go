@@ -178,6 +178,7 @@ func (s *Server) open() (err error) {
 	if err := s.refuseDowngrade(); err != nil {
 		return errors.Join(err, raftLog.Close())
 	}
+	s.defragmentFirst()
 	s.state.PaceRemoval(s.cfg.CompactionBatchLimit, s.removalRest())
 	s.state.KeepTips(tipBytes)
 	s.state.KeepRows(rowBytes)

@@ -3,6 +3,7 @@ package embed
 import (
 	"context"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/config"
@@ -97,6 +98,34 @@ func (s *Server) removalRest() time.Duration {
 		return 0
 	}
 	return max(s.cfg.CompactionSleepInterval, time.Millisecond)
+}
+
+// defragmentFirst rewrites the store before anybody is served, if at least as much of it
+// is of no use as --bootstrap-defrag-threshold-megabytes says, and there is room for the
+// rest beside it. Damage that it meets is the store's to tell (Server.storeDamaged), and
+// no reason to stay down.
+func (s *Server) defragmentFirst() {
+	threshold := int64(min(s.cfg.BootstrapDefragMegabytes, math.MaxInt64>>20)) << 20
+	store, ok := s.db.(interface{ Reclaim(context.Context) error })
+	if threshold == 0 || !ok {
+		return
+	}
+	holds, needs := s.db.Metrics().DiskBytes, s.state.View().State().Bytes()
+	attrs := []any{"bootstrap-defrag-threshold-megabytes", s.cfg.BootstrapDefragMegabytes, "before-bytes", holds, "in-use-bytes", needs}
+	disk, err := s.disk()
+	if err == nil && (holds-needs < threshold || disk.Free < needs+reclaimLeast) {
+		s.log.Info("skipped the defragmentation of a start", append(attrs, "free-bytes", disk.Free)...)
+		return
+	}
+	begun := time.Now()
+	if err == nil {
+		err = store.Reclaim(context.Background())
+	}
+	if err != nil {
+		s.log.Warn("the defragmentation of a start has failed", append(attrs, slog.String("error", err.Error()))...)
+		return
+	}
+	s.log.Info("defragmented the store before serving", append(attrs, "after-bytes", s.db.Metrics().DiskBytes, "took", time.Since(begun).String())...)
 }
 
 // tellSpace writes what has changed about space to the log.

@@ -22,6 +22,7 @@ import (
 	"github.com/kvorum/kvorum/internal/config"
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/env/osenv"
+	"github.com/kvorum/kvorum/internal/storage/engine"
 )
 
 const full = "mvcc: database space exceeded"
@@ -447,5 +448,47 @@ func TestDefragmentGivesDiskSpaceBack(t *testing.T) {
 	}
 	if _, err := c.Defragment(ctx, m.client); err != nil { // nothing to do
 		t.Error(err)
+	}
+}
+
+// bulky is a store of which most is of no use, until it is reclaimed.
+type bulky struct {
+	engine.DB
+	bytes     int64
+	reclaimed bool
+}
+
+func (b *bulky) Metrics() engine.Metrics {
+	m := b.DB.Metrics()
+	m.DiskBytes = b.bytes
+	return m
+}
+
+func (b *bulky) Reclaim(context.Context) error {
+	b.reclaimed, b.bytes = true, 0
+	return nil
+}
+
+// A start gives disk space back before anybody is served, if there is as much of it as it
+// is told and room to do so, and tells what it did.
+func TestAStartThatDefragments(t *testing.T) {
+	const done, skipped = "defragmented the store before serving", "skipped the defragmentation of a start"
+	m, disk, log := startOn(t, 50<<30, "--bootstrap-defrag-threshold-megabytes=1000")
+	if text := string(log.bytes()); strings.Count(text, skipped) != 1 || strings.Contains(text, done) {
+		t.Errorf("a start with nothing to give back:\n%s", text)
+	}
+	for _, start := range []struct {
+		megabytes uint
+		free      int64
+		told      string
+	}{{99, 50 << 30, done}, {101, 50 << 30, skipped}, {99, 1 << 20, skipped}, {0, 50 << 30, ""}} {
+		disk.left.Store(start.free)
+		told, db := &lines{}, &bulky{DB: m.db, bytes: 100<<20 + 1<<16}
+		s := &Server{cfg: m.cfg, log: slog.New(slog.NewTextHandler(told, nil)), world: m.world, home: m.home, state: m.state, db: db}
+		s.cfg.BootstrapDefragMegabytes = start.megabytes
+		s.defragmentFirst()
+		if db.reclaimed != (start.told == done) || !told.has(start.told) || start.told == "" && len(told.text) > 0 {
+			t.Errorf("from %d megabytes on, %d bytes free: done %v, %s", start.megabytes, start.free, db.reclaimed, told.text)
+		}
 	}
 }

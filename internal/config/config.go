@@ -116,6 +116,9 @@ type Config struct {
 	// DefaultCompactionSleep it is the member's own.
 	CompactionBatchLimit    int
 	CompactionSleepInterval time.Duration
+	// BootstrapDefragMegabytes is how much disk space (in units of 1024 * 1024 bytes) a
+	// start must find to be of no use to give it back before it serves; 0 is off.
+	BootstrapDefragMegabytes uint
 
 	// AuthToken is the kind of tokens: "simple", or "jwt" and its options.
 	AuthToken string

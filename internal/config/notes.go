@@ -14,7 +14,7 @@ var notes = map[string]string{
 	"raft-write-timeout":                   "For every 128 KB.",
 	"pre-vote":                             "false: a member that hears no leader begins a term at once, each time; one that was cut off ends the term of the others when it comes back. Members may differ.",
 	"downgrade-check-time":                 "The version of the cluster itself follows within 50 ms, down and up.",
-	"bootstrap-defrag-threshold-megabytes": "Space comes back by itself while the member runs, and by etcdctl defrag.",
+	"bootstrap-defrag-threshold-megabytes": "Space comes back by itself while the member runs, and by etcdctl defrag; here before anybody is served, if the disk has room for what is in use beside it.",
 	"compaction-batch-limit":               "What a compaction frees is deleted in steps of 32 changes or more, so that all of it takes about eight minutes, but of no more than this many (and 256 KB of deletions). Below 1 is 1000.",
 	"compaction-sleep-interval":            "At least 1ms. For whoever waits for the end (etcdctl compaction --physical) 1ms, whatever this says.",
 	"election-timeout":                     "At least five times --heartbeat-interval, at most 50000.",

@@ -296,7 +296,8 @@ var table = []option{
 		"How long applying a request may take before a warning."},
 	{"warning-unary-request-duration", "300ms", checks, ready, bindDuration(func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
 		"How long a unary call may take before a warning."},
-	{"bootstrap-defrag-threshold-megabytes", "0", checks, accepted, anyUint, "Reclaimable megabytes that make a start defragment first; 0 is off."},
+	{"bootstrap-defrag-threshold-megabytes", "0", checks, ready, bind(parseUint[uint], func(c *Config) *uint { return &c.BootstrapDefragMegabytes }),
+		"Reclaimable megabytes that make a start defragment first; 0 is off."},
 	{"enable-grpc-gateway", "true", checks, ready, bindBool(func(c *Config) *bool { return &c.EnableGRPCGateway }), "Serve the JSON gateway."},
 	{"unsafe-no-fsync", "false", checks, ready, bindBool(func(c *Config) *bool { return &c.UnsafeNoSync }), "Never sync to disk. Loses data."},
 
