@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/net/http2"
@@ -86,21 +87,21 @@ func TestListsUnderPermissions(t *testing.T) {
 	// One long message, of which little is made ahead: it cannot end with a status any more,
 	// is reset, and half of it is no answer.
 	hot, _ = doorsWithin(t, m, 1<<20)
-	w := dialNarrow(t, hot.Target(), 1000)
-	id := w.headers(pb.KV_Range_FullMethodName, false, "token", token)
-	w.data(id, true, framed(false, encoded(list("m", nil))))
-	for len(w.got[id].body) < 1000 && !w.got[id].ended {
-		w.pump()
+	w := wire.DialNarrow(t, hot.Target(), 1000)
+	id := w.Headers(pb.KV_Range_FullMethodName, false, "token", token)
+	w.Data(id, true, wire.Framed(false, encoded(list("m", nil))))
+	for len(w.Got[id].Body) < 1000 && !w.Got[id].Ended {
+		w.Pump()
 	}
 	forbid()
-	w.must(w.WriteWindowUpdate(id, 1<<30))
-	if a := w.await(id); a.reset != http2.ErrCodeInternal || a.status || len(a.body) > 5<<20 {
-		t.Errorf("one message while it is sent: %v, %d bytes", a, len(a.body))
+	w.Must(w.WriteWindowUpdate(id, 1<<30))
+	if a := w.Await(id); a.Reset != http2.ErrCodeInternal || a.Status || len(a.Body) > 5<<20 {
+		t.Errorf("one message while it is sent: %v, %d bytes", a, len(a.Body))
 	}
-	id = w.headers(pb.KV_Range_FullMethodName, false, "token", token)
-	w.data(id, true, framed(false, encoded(list("m", nil))))
-	if a := w.await(id); !bytes.Contains([]byte(a.text), []byte("permission denied")) || len(a.body) > 0 {
-		t.Errorf("one message afterwards: %v, %d bytes", a, len(a.body))
+	id = w.Headers(pb.KV_Range_FullMethodName, false, "token", token)
+	w.Data(id, true, wire.Framed(false, encoded(list("m", nil))))
+	if a := w.Await(id); !bytes.Contains([]byte(a.Text), []byte("permission denied")) || len(a.Body) > 0 {
+		t.Errorf("one message afterwards: %v, %d bytes", a, len(a.Body))
 	}
 }
 

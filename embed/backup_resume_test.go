@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
-	"io"
 	"os"
 	"testing"
 	"time"
@@ -26,20 +24,15 @@ func askBackup(t *testing.T, m *member, have string, most int) (data []byte, lef
 	if err != nil {
 		t.Fatal(err)
 	}
-	for most < 0 || len(data) < most {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	for r := range received(t, stream) {
 		if len(data) == 0 {
 			if head, err := stream.Header(); err == nil && len(head.Get(etcddb.LeftOutKey)) > 0 {
 				leftOut = head.Get(etcddb.LeftOutKey)[0]
 			}
 		}
-		data = append(data, r.Blob...)
+		if data = append(data, r.Blob...); most >= 0 && len(data) >= most {
+			break
+		}
 	}
 	return data, leftOut
 }

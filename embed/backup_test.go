@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -26,6 +28,25 @@ func fillWith(t *testing.T, m *member, keys, bytesEach int) {
 	for i := range keys {
 		if _, err := kv.Put(t.Context(), &pb.PutRequest{Key: fmt.Appendf(nil, "key %06d", i), Value: bytes.Repeat([]byte{byte(i)}, bytesEach)}); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// received are the messages of a backup, up to its end.
+func received(t *testing.T, stream grpc.ServerStreamingClient[pb.SnapshotResponse]) iter.Seq[*pb.SnapshotResponse] {
+	t.Helper()
+	return func(yield func(*pb.SnapshotResponse) bool) {
+		for {
+			r, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(r) {
+				return
+			}
 		}
 	}
 }
@@ -63,14 +84,7 @@ func TestABackupIsOfOneMoment(t *testing.T) {
 	}
 	var data []byte
 	total := uint64(0)
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	for r := range received(t, stream) {
 		if len(data) == 0 {
 			total = r.RemainingBytes + uint64(len(r.Blob))
 		}

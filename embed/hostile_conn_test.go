@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
@@ -47,18 +48,18 @@ func TestCallsThatAreNoneOfOurs(t *testing.T) {
 		{"two hosts", pb.KV_Range_FullMethodName, read, []string{"host", "other"}, "200", codes.OK, "", false},
 	}
 	for _, c := range cases {
-		w := dialWire(t, m.client)
-		a := w.call(c.path, c.message, c.more...)
-		dropped := !a.status && (a.reset != 0 || w.gone != nil || a.http != "200")
+		w := wire.Dial(t, m.client)
+		a := w.Call(c.path, c.message, c.more...)
+		dropped := !a.Status && (a.Reset != 0 || w.Gone != nil || a.HTTP != "200")
 		switch {
 		case c.dropped != dropped:
-			t.Errorf("%s: %v, connection %v", c.what, a, w.gone)
-		case !c.dropped && (a.http != c.http || a.code != c.code || c.text != "" && a.text != c.text):
+			t.Errorf("%s: %v, connection %v", c.what, a, w.Gone)
+		case !c.dropped && (a.HTTP != c.http || a.Code != c.code || c.text != "" && a.Text != c.text):
 			t.Errorf("%s: %v, want http %s, %v %q", c.what, a, c.http, c.code, c.text)
 		}
-		w.conn.Close()
+		w.Net.Close()
 	}
-	w := dialWire(t, m.client)
+	w := wire.Dial(t, m.client)
 	for _, c := range []struct {
 		what    string
 		payload []byte
@@ -66,17 +67,17 @@ func TestCallsThatAreNoneOfOurs(t *testing.T) {
 	}{
 		{"no message", nil, codes.Internal},
 		{"half a head", []byte{0, 0}, codes.Internal},
-		{"half a message", framed(false, put)[:7], codes.Internal},
-		{"an unknown flag", append([]byte{7}, framed(false, put)[1:]...), codes.Internal},
-		{"two messages", append(framed(false, put), framed(false, put)...), codes.Internal},
+		{"half a message", wire.Framed(false, put)[:7], codes.Internal},
+		{"an unknown flag", append([]byte{7}, wire.Framed(false, put)[1:]...), codes.Internal},
+		{"two messages", append(wire.Framed(false, put), wire.Framed(false, put)...), codes.Internal},
 	} {
-		id := w.headers(pb.KV_Put_FullMethodName, false)
-		w.data(id, true, c.payload)
-		if a := w.await(id); a.code != c.code || !a.status {
+		id := w.Headers(pb.KV_Put_FullMethodName, false)
+		w.Data(id, true, c.payload)
+		if a := w.Await(id); a.Code != c.code || !a.Status {
 			t.Errorf("%s: %v, want %v", c.what, a, c.code)
 		}
 	}
-	w.conn.Close()
+	w.Net.Close()
 	before.again(t)
 }
 
@@ -85,43 +86,45 @@ func TestHalfClosedConnections(t *testing.T) {
 	m := startMember(t, t.TempDir())
 	fourPuts(t, m.conn)
 	before := m.calmNow(t)
-	half := framed(false, encoded(&pb.PutRequest{Key: []byte("half"), Value: make([]byte, 1000)}))[:600]
-	for what, end := range map[string]func(w *wire, id uint32){
-		"the stream is ended": func(w *wire, id uint32) {
-			w.data(id, true, nil)
-			if a := w.await(id); a.code != codes.Internal {
+	half := wire.Framed(false, encoded(&pb.PutRequest{Key: []byte("half"), Value: make([]byte, 1000)}))[:600]
+	for what, end := range map[string]func(w *wire.Conn, id uint32){
+		"the stream is ended": func(w *wire.Conn, id uint32) {
+			w.Data(id, true, nil)
+			if a := w.Await(id); a.Code != codes.Internal {
 				t.Errorf("half a message: %v", a)
 			}
 		},
-		"the stream is reset":       func(w *wire, id uint32) { w.must(w.WriteRSTStream(id, http2.ErrCodeCancel)) },
-		"FIN":                       func(w *wire, id uint32) { w.must(w.conn.(*net.TCPConn).CloseWrite()) },
-		"RST":                       func(w *wire, id uint32) { w.must(w.conn.(*net.TCPConn).SetLinger(0)) },
-		"GOAWAY":                    func(w *wire, id uint32) { w.must(w.WriteGoAway(0, http2.ErrCodeNo, nil)) },
-		"a frame that nobody knows": func(w *wire, id uint32) { w.must(w.WriteRawFrame(0xee, 0xff, id, []byte("?"))) },
-		"nothing":                   func(w *wire, id uint32) {},
-		"half a frame": func(w *wire, id uint32) {
-			_, err := w.conn.Write([]byte{0, 4, 0, 0, 0, 0, 0, 0, byte(id), 'x'})
-			w.must(err)
+		"the stream is reset":       func(w *wire.Conn, id uint32) { w.Must(w.WriteRSTStream(id, http2.ErrCodeCancel)) },
+		"FIN":                       func(w *wire.Conn, id uint32) { w.Must(w.Net.(*net.TCPConn).CloseWrite()) },
+		"RST":                       func(w *wire.Conn, id uint32) { w.Must(w.Net.(*net.TCPConn).SetLinger(0)) },
+		"GOAWAY":                    func(w *wire.Conn, id uint32) { w.Must(w.WriteGoAway(0, http2.ErrCodeNo, nil)) },
+		"a frame that nobody knows": func(w *wire.Conn, id uint32) { w.Must(w.WriteRawFrame(0xee, 0xff, id, []byte("?"))) },
+		"nothing":                   func(w *wire.Conn, id uint32) {},
+		"half a frame": func(w *wire.Conn, id uint32) {
+			_, err := w.Net.Write([]byte{0, 4, 0, 0, 0, 0, 0, 0, byte(id), 'x'})
+			w.Must(err)
 		},
-		"data on a stream never opened": func(w *wire, id uint32) { w.must(w.WriteData(id+20, false, []byte("x"))) },
-		"an even stream":                func(w *wire, id uint32) { w.must(w.WriteData(2, true, nil)) },
-		"a window of nothing":           func(w *wire, id uint32) { w.must(w.WriteRawFrame(http2.FrameWindowUpdate, 0, id, make([]byte, 4))) },
-		"a window too large": func(w *wire, id uint32) {
-			w.must(w.WriteWindowUpdate(0, 1<<31-1))
-			w.must(w.WriteWindowUpdate(0, 1<<31-1))
+		"data on a stream never opened": func(w *wire.Conn, id uint32) { w.Must(w.WriteData(id+20, false, []byte("x"))) },
+		"an even stream":                func(w *wire.Conn, id uint32) { w.Must(w.WriteData(2, true, nil)) },
+		"a window of nothing": func(w *wire.Conn, id uint32) {
+			w.Must(w.WriteRawFrame(http2.FrameWindowUpdate, 0, id, make([]byte, 4)))
 		},
-		"headers without end": func(w *wire, id uint32) {
-			w.must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: id + 2, BlockFragment: []byte{0x82}}))
+		"a window too large": func(w *wire.Conn, id uint32) {
+			w.Must(w.WriteWindowUpdate(0, 1<<31-1))
+			w.Must(w.WriteWindowUpdate(0, 1<<31-1))
 		},
-		"bad compression of headers": func(w *wire, id uint32) {
-			w.must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: id + 2, BlockFragment: []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EndHeaders: true}))
+		"headers without end": func(w *wire.Conn, id uint32) {
+			w.Must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: id + 2, BlockFragment: []byte{0x82}}))
+		},
+		"bad compression of headers": func(w *wire.Conn, id uint32) {
+			w.Must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: id + 2, BlockFragment: []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EndHeaders: true}))
 		},
 	} {
-		var open []*wire
+		var open []*wire.Conn
 		for range 20 {
-			w := dialWire(t, m.client)
-			id := w.headers(pb.KV_Put_FullMethodName, false)
-			w.data(id, false, half)
+			w := wire.Dial(t, m.client)
+			id := w.Headers(pb.KV_Put_FullMethodName, false)
+			w.Data(id, false, half)
 			end(w, id)
 			open = append(open, w)
 		}
@@ -129,7 +132,7 @@ func TestHalfClosedConnections(t *testing.T) {
 			t.Errorf("%s: another client is not served: %v", what, err)
 		}
 		for _, w := range open {
-			w.conn.Close()
+			w.Net.Close()
 		}
 	}
 	before.again(t)
@@ -278,45 +281,45 @@ func TestFloods(t *testing.T) {
 	fourPuts(t, m.conn)
 	before := m.calmNow(t)
 	const streams = 5000
-	w := dialWire(t, m.client)
-	reads := framed(false, encoded(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}))
+	w := wire.Dial(t, m.client)
+	reads := wire.Framed(false, encoded(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}))
 	for i := range streams {
-		id := w.headers(pb.KV_Range_FullMethodName, false)
+		id := w.Headers(pb.KV_Range_FullMethodName, false)
 		if i%2 == 0 {
-			w.must(w.WriteData(id, true, reads))
-			w.window -= int64(len(reads))
+			w.Must(w.WriteData(id, true, reads))
+			w.Window -= int64(len(reads))
 		}
-		w.must(w.WriteRSTStream(id, http2.ErrCodeCancel))
-		w.got[id].ended = true
+		w.Must(w.WriteRSTStream(id, http2.ErrCodeCancel))
+		w.Got[id].Ended = true
 		if i%100 == 99 { // the server may want to be listened to
-			if a := w.call(pb.KV_Range_FullMethodName, encoded(&pb.RangeRequest{Key: []byte("k")})); !a.ended {
+			if a := w.Call(pb.KV_Range_FullMethodName, encoded(&pb.RangeRequest{Key: []byte("k")})); !a.Ended {
 				t.Fatal("not answered")
 			}
 		}
-		if w.gone != nil {
+		if w.Gone != nil {
 			break // it has had enough
 		}
 	}
-	w.conn.Close()
+	w.Net.Close()
 
-	for what, flood := range map[string]func(w *wire) error{
-		"pings":          func(w *wire) error { return w.WritePing(false, [8]byte{}) },
-		"settings":       func(w *wire) error { return w.WriteSettings() },
-		"priorities":     func(w *wire) error { return w.WritePriority(1, http2.PriorityParam{StreamDep: 3}) },
-		"windows":        func(w *wire) error { return w.WriteWindowUpdate(0, 1) },
-		"resets":         func(w *wire) error { return w.WriteRSTStream(1, http2.ErrCodeCancel) },
-		"empty data":     func(w *wire) error { return w.WriteData(1, false, nil) },
-		"unknown frames": func(w *wire) error { return w.WriteRawFrame(0xbb, 0, 0, make([]byte, 100)) },
+	for what, flood := range map[string]func(w *wire.Conn) error{
+		"pings":          func(w *wire.Conn) error { return w.WritePing(false, [8]byte{}) },
+		"settings":       func(w *wire.Conn) error { return w.WriteSettings() },
+		"priorities":     func(w *wire.Conn) error { return w.WritePriority(1, http2.PriorityParam{StreamDep: 3}) },
+		"windows":        func(w *wire.Conn) error { return w.WriteWindowUpdate(0, 1) },
+		"resets":         func(w *wire.Conn) error { return w.WriteRSTStream(1, http2.ErrCodeCancel) },
+		"empty data":     func(w *wire.Conn) error { return w.WriteData(1, false, nil) },
+		"unknown frames": func(w *wire.Conn) error { return w.WriteRawFrame(0xbb, 0, 0, make([]byte, 100)) },
 	} {
-		w := dialWire(t, m.client)
-		id := w.headers(pb.KV_Range_FullMethodName, false)
+		w := wire.Dial(t, m.client)
+		id := w.Headers(pb.KV_Range_FullMethodName, false)
 		drained := make(chan struct{})
 		go func() { // the answers are read so that the flood is not held up
-			io.Copy(io.Discard, w.conn)
+			io.Copy(io.Discard, w.Net)
 			close(drained)
 		}()
-		buffered := bufio.NewWriter(w.conn)
-		w.Framer = http2.NewFramer(buffered, w.conn)
+		buffered := bufio.NewWriter(w.Net)
+		w.Framer = http2.NewFramer(buffered, w.Net)
 		for range 20000 {
 			if flood(w) != nil {
 				break
@@ -327,7 +330,7 @@ func TestFloods(t *testing.T) {
 		if _, err := pb.NewKVClient(m.conn).Range(t.Context(), &pb.RangeRequest{Key: []byte("k")}); err != nil {
 			t.Errorf("%s: another client is not served: %v", what, err)
 		}
-		w.conn.Close()
+		w.Net.Close()
 		<-drained
 	}
 	before.again(t)
@@ -338,15 +341,15 @@ func TestAHeaderBomb(t *testing.T) {
 	m := startMember(t, t.TempDir())
 	before := m.calmNow(t)
 	first := heap()
-	var open []*wire
+	var open []*wire.Conn
 	for range 8 {
-		w := dialWire(t, m.client)
+		w := wire.Dial(t, m.client)
 		open = append(open, w)
-		w.headers(pb.KV_Range_FullMethodName, false, "x", strings.Repeat("x", 3900))
+		w.Headers(pb.KV_Range_FullMethodName, false, "x", strings.Repeat("x", 3900))
 		// Index 62 is the newest entry of the table: the first of the fields above
 		// that was added last. 64,000 times.
 		bomb := bytes.Repeat([]byte{0x80 | 62}, 16000)
-		id := w.next
+		id := w.Next
 		if w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: bomb}) != nil {
 			continue
 		}
@@ -363,7 +366,7 @@ func TestAHeaderBomb(t *testing.T) {
 		t.Errorf("the heap grew from %d to %d", first, now)
 	}
 	for _, w := range open {
-		w.conn.Close()
+		w.Net.Close()
 	}
 	before.again(t)
 }

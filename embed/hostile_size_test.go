@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -235,29 +236,29 @@ func allocated() uint64 {
 func TestLengthsThatPromiseALot(t *testing.T) {
 	m := startMember(t, t.TempDir())
 	before := m.calmNow(t)
-	w := dialWire(t, m.client)
+	w := wire.Dial(t, m.client)
 	first := heap()
 	total := allocated()
 	for _, n := range []uint32{mostIn + 1, 1 << 30, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
-		id := w.headers(pb.KV_Put_FullMethodName, false)
-		head := framed(false, nil)
+		id := w.Headers(pb.KV_Put_FullMethodName, false)
+		head := wire.Framed(false, nil)
 		head[1], head[2], head[3], head[4] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
-		w.data(id, false, head)
+		w.Data(id, false, head)
 		want := fmt.Sprintf("grpc: received message larger than max (%d vs. %d)", n, mostIn)
-		if a := w.await(id); a.code != codes.ResourceExhausted || a.text != want {
+		if a := w.Await(id); a.Code != codes.ResourceExhausted || a.Text != want {
 			t.Errorf("%d bytes promised: %v", n, a)
 		}
 	}
 	var open []uint32
 	for range 500 { // a gigabyte, legally promised
-		id := w.headers(pb.KV_Put_FullMethodName, false)
-		head := framed(false, nil)
+		id := w.Headers(pb.KV_Put_FullMethodName, false)
+		head := wire.Framed(false, nil)
 		head[2] = mostIn >> 16
-		w.data(id, false, append(head, "only a little"...))
+		w.Data(id, false, append(head, "only a little"...))
 		open = append(open, id)
 	}
 	// An answer on the same connection shows that all the above was read.
-	if a := w.call(pb.KV_Range_FullMethodName, encoded(&pb.RangeRequest{Key: []byte("k")})); a.code != codes.OK {
+	if a := w.Call(pb.KV_Range_FullMethodName, encoded(&pb.RangeRequest{Key: []byte("k")})); a.Code != codes.OK {
 		t.Errorf("another call on the connection: %v", a)
 	}
 	if now := heap(); now > first+32*mebi {
@@ -267,9 +268,9 @@ func TestLengthsThatPromiseALot(t *testing.T) {
 		t.Errorf("%d bytes were allocated", now-total)
 	}
 	for _, id := range open {
-		w.must(w.WriteRSTStream(id, 8))
+		w.Must(w.WriteRSTStream(id, 8))
 	}
-	w.conn.Close()
+	w.Net.Close()
 	before.again(t)
 }
 
@@ -278,11 +279,11 @@ func TestCompressedMessages(t *testing.T) {
 	kv := pb.NewKVClient(m.conn)
 	fourPuts(t, m.conn)
 	before := m.calmNow(t)
-	w := dialWire(t, m.client)
-	call := func(method string, compressed bool, message []byte, encoding string) *answer {
-		id := w.headers(method, false, "grpc-encoding", encoding)
-		w.data(id, true, framed(compressed, message))
-		return w.await(id)
+	w := wire.Dial(t, m.client)
+	call := func(method string, compressed bool, message []byte, encoding string) *wire.Answer {
+		id := w.Headers(method, false, "grpc-encoding", encoding)
+		w.Data(id, true, wire.Framed(compressed, message))
+		return w.Await(id)
 	}
 	first := allocated()
 	bomb := gzipped(encoded(&pb.PutRequest{Key: []byte("bomb"), Value: make([]byte, 64*mebi)}))
@@ -305,20 +306,20 @@ func TestCompressedMessages(t *testing.T) {
 		{"compressed without an encoding", true, gzipped(nil), "-", codes.Internal, ""},
 	} {
 		a := call(pb.KV_Put_FullMethodName, c.compressed, c.message, c.encoding)
-		if a.code != c.code || c.text != "" && a.text != c.text {
+		if a.Code != c.code || c.text != "" && a.Text != c.text {
 			t.Errorf("%s: %v, want %v %q", c.what, a, c.code, c.text)
 		}
 	}
 	if grown := allocated() - made; grown > 32*mebi {
 		t.Errorf("the bomb of %d bytes, made of %d, cost %d bytes of memory", len(bomb), made-first, grown)
 	}
-	w.conn.Close()
+	w.Net.Close()
 	before.again(t)
 
-	w = dialWire(t, m.client)
-	id := w.headers(pb.KV_Put_FullMethodName, false, "grpc-encoding", "gzip")
-	w.data(id, true, framed(true, gzipped(encoded(&pb.PutRequest{Key: []byte("good"), Value: []byte(strings.Repeat("compressed ", 1000))}))))
-	if a := w.await(id); a.code != codes.OK {
+	w = wire.Dial(t, m.client)
+	id := w.Headers(pb.KV_Put_FullMethodName, false, "grpc-encoding", "gzip")
+	w.Data(id, true, wire.Framed(true, gzipped(encoded(&pb.PutRequest{Key: []byte("good"), Value: []byte(strings.Repeat("compressed ", 1000))}))))
+	if a := w.Await(id); a.Code != codes.OK {
 		t.Errorf("a good message, compressed: %v", a)
 	}
 	// The answer of a compressed call may be compressed too: the library copes.
@@ -332,7 +333,7 @@ func TestDeadlinesAndMetadata(t *testing.T) {
 	m := startMember(t, t.TempDir())
 	fourPuts(t, m.conn)
 	before := m.calmNow(t)
-	w := dialWire(t, m.client)
+	w := wire.Dial(t, m.client)
 	read := encoded(&pb.RangeRequest{Key: []byte("k")})
 	for _, c := range []struct {
 		name, value string
@@ -348,16 +349,16 @@ func TestDeadlinesAndMetadata(t *testing.T) {
 		{"token-bin", "!!not base64!!", codes.Internal, ""},
 		{"x-long", strings.Repeat("x", 60<<10), codes.OK, ""},
 	} {
-		if a := w.call(pb.KV_Range_FullMethodName, read, c.name, c.value); a.code != c.code || c.text != "" && a.text != c.text {
+		if a := w.Call(pb.KV_Range_FullMethodName, read, c.name, c.value); a.Code != c.code || c.text != "" && a.Text != c.text {
 			t.Errorf("%s %.20q: %v, want %v %q", c.name, c.value, a, c.code, c.text)
 		}
 	}
 	for _, bad := range []string{"abc", "1", "-5S", "99999999999S", "S"} {
-		if a := w.call(pb.KV_Range_FullMethodName, read, "grpc-timeout", bad); a.code != codes.Internal && a.http != "400" && a.reset == 0 {
+		if a := w.Call(pb.KV_Range_FullMethodName, read, "grpc-timeout", bad); a.Code != codes.Internal && a.HTTP != "400" && a.Reset == 0 {
 			t.Errorf("grpc-timeout %s: %v", bad, a)
 		}
 	}
-	w.conn.Close()
+	w.Net.Close()
 	// Checks come before a request is looked at.
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "hasleader", "true")
 	if _, err := pb.NewKVClient(m.conn).Put(ctx, &pb.PutRequest{}); status.Convert(err).Message() != noKey {

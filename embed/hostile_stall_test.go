@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
@@ -29,25 +30,25 @@ func TestStalledReaders(t *testing.T) {
 	}
 	before := m.calmNow(t)
 	first := heap()
-	all := framed(false, encoded(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}))
-	old := framed(false, encoded(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Revision: 6}))
-	var stalled []*wire
+	all := wire.Framed(false, encoded(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}))
+	old := wire.Framed(false, encoded(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Revision: 6}))
+	var stalled []*wire.Conn
 	for range 8 {
-		w := dialNarrow(t, m.client, 100)
+		w := wire.DialNarrow(t, m.client, 100)
 		for i := range 8 {
 			message := all
 			if i%2 == 1 {
 				message = old
 			}
-			w.data(w.headers(pb.KV_RangeStream_FullMethodName, false), true, message)
+			w.Data(w.Headers(pb.KV_RangeStream_FullMethodName, false), true, message)
 		}
 		stalled = append(stalled, w)
 	}
 	// Each stream begins: the first hundred bytes of every one come.
 	for _, w := range stalled {
-		for id := uint32(1); id < w.next; id += 2 {
-			for len(w.got[id].body) < 100 && !w.got[id].ended {
-				w.pump()
+		for id := uint32(1); id < w.Next; id += 2 {
+			for len(w.Got[id].Body) < 100 && !w.Got[id].Ended {
+				w.Pump()
 			}
 		}
 	}
@@ -68,23 +69,23 @@ func TestStalledReaders(t *testing.T) {
 	}
 	// One that wakes up finds its answer whole, or is told that its revision is gone.
 	w := stalled[0]
-	for id := uint32(1); id < w.next; id += 2 {
-		w.must(w.WriteWindowUpdate(id, 1<<30))
-		a := w.await(id)
-		if id%4 == 1 && (a.code != codes.OK || len(a.body) < 8000000) || id%4 == 3 && (a.code != codes.OutOfRange || a.text != compacted) {
-			t.Errorf("stream %d after the compaction: %v, %d bytes", id, a, len(a.body))
+	for id := uint32(1); id < w.Next; id += 2 {
+		w.Must(w.WriteWindowUpdate(id, 1<<30))
+		a := w.Await(id)
+		if id%4 == 1 && (a.Code != codes.OK || len(a.Body) < 8000000) || id%4 == 3 && (a.Code != codes.OutOfRange || a.Text != compacted) {
+			t.Errorf("stream %d after the compaction: %v, %d bytes", id, a, len(a.Body))
 		}
 	}
 	// The others leave in different ways.
 	for i, w := range stalled[1:] {
 		if i%2 == 0 {
-			for id := uint32(1); id < w.next; id += 2 {
-				w.must(w.WriteRSTStream(id, http2.ErrCodeCancel))
+			for id := uint32(1); id < w.Next; id += 2 {
+				w.Must(w.WriteRSTStream(id, http2.ErrCodeCancel))
 			}
 		}
-		w.conn.Close()
+		w.Net.Close()
 	}
-	w.conn.Close()
+	w.Net.Close()
 	before.store = m.contents(t) // compacted since
 	before.again(t)
 }
@@ -102,7 +103,7 @@ func TestAbandonedReads(t *testing.T) {
 	before := m.calmNow(t)
 	all := encoded(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, SortOrder: pb.RangeRequest_DESCEND, SortTarget: pb.RangeRequest_VALUE})
 	for range 10 {
-		w := dialWire(t, m.client)
+		w := wire.Dial(t, m.client)
 		for i := range 100 {
 			method, message := pb.KV_Range_FullMethodName, all
 			switch i % 4 {
@@ -114,13 +115,13 @@ func TestAbandonedReads(t *testing.T) {
 			case 3:
 				method = pb.KV_RangeStream_FullMethodName
 			}
-			id := w.headers(method, false)
-			w.must(w.WriteData(id, true, framed(false, message)))
+			id := w.Headers(method, false)
+			w.Must(w.WriteData(id, true, wire.Framed(false, message)))
 			if i%2 == 0 {
-				w.must(w.WriteRSTStream(id, http2.ErrCodeCancel))
+				w.Must(w.WriteRSTStream(id, http2.ErrCodeCancel))
 			}
 		}
-		w.conn.Close()
+		w.Net.Close()
 	}
 	begin := time.Now()
 	if _, err := kv.Put(t.Context(), &pb.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -141,17 +142,17 @@ func TestAListOvertakenByACompaction(t *testing.T) {
 	m := startMember(t, t.TempDir())
 	rev := putLists(t, m)
 	kv := pb.NewKVClient(m.conn)
-	message := framed(false, encoded(&pb.RangeRequest{Key: []byte("l"), RangeEnd: []byte("m")}))
-	short := framed(false, encoded(&pb.RangeRequest{Key: []byte("l"), RangeEnd: []byte("l/05")}))
+	message := wire.Framed(false, encoded(&pb.RangeRequest{Key: []byte("l"), RangeEnd: []byte("m")}))
+	short := wire.Framed(false, encoded(&pb.RangeRequest{Key: []byte("l"), RangeEnd: []byte("l/05")}))
 	const budget = 1 << 20
 	hot, _ := doorsWithin(t, m, budget)
-	w := dialNarrow(t, hot.Target(), 1000)
+	w := wire.DialNarrow(t, hot.Target(), 1000)
 	var ids []uint32
 	for _, say := range [][]byte{short, message} {
-		id := w.headers(pb.KV_Range_FullMethodName, false)
-		w.data(id, true, say)
-		for len(w.got[id].body) < 1000 && !w.got[id].ended {
-			w.pump()
+		id := w.Headers(pb.KV_Range_FullMethodName, false)
+		w.Data(id, true, say)
+		for len(w.Got[id].Body) < 1000 && !w.Got[id].Ended {
+			w.Pump()
 		}
 		ids = append(ids, id)
 	}
@@ -162,10 +163,10 @@ func TestAListOvertakenByACompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, id := range ids {
-		w.must(w.WriteWindowUpdate(id, 1<<30))
-		a := w.await(id)
-		if i == 1 && a.reset != http2.ErrCodeRefusedStream || i == 0 && (a.code != codes.OK || a.reset != 0 || len(a.body) < 100_000) {
-			t.Errorf("list %d after the compaction: %v, %d bytes", i, a, len(a.body))
+		w.Must(w.WriteWindowUpdate(id, 1<<30))
+		a := w.Await(id)
+		if i == 1 && a.Reset != http2.ErrCodeRefusedStream || i == 0 && (a.Code != codes.OK || a.Reset != 0 || len(a.Body) < 100_000) {
+			t.Errorf("list %d after the compaction: %v, %d bytes", i, a, len(a.Body))
 		}
 	}
 	// Who asks again is answered.

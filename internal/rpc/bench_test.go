@@ -1,11 +1,13 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net"
 	"testing"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	"golang.org/x/net/http2"
 )
 
@@ -41,15 +43,15 @@ func BenchmarkCalls(b *testing.B) {
 }
 
 func flood(b *testing.B, addr, path string, flight int) {
-	w := dialWire(b, addr)
-	say := framed(false, encoded(fmt.Sprintf("echo %0256d", 7)))
-	w.call(path, encoded("echo x")) // the table of header fields is filled
-	id := w.headers(path, false)
-	block := append([]byte(nil), w.block.Bytes()...)
-	w.data(id, true, say)
-	w.await(id)
-	next, ends := w.next, make(chan int, 1024)
-	go countEnds(w.conn, ends)
+	w := wire.Dial(b, addr)
+	say := wire.Framed(false, encoded(fmt.Sprintf("echo %0256d", 7)))
+	w.Call(path, encoded("echo x")) // the table of header fields is filled
+	id := w.Headers(path, false)
+	block := bytes.Clone(w.Block())
+	w.Data(id, true, say)
+	w.Await(id)
+	next, ends := w.Next, make(chan int, 1024)
+	go countEnds(w.Net, ends)
 	one := func(dst []byte) []byte {
 		dst = appendFrameHead(dst, len(block), http2.FrameHeaders, http2.FlagHeadersEndHeaders, next)
 		dst = append(dst, block...)
@@ -66,7 +68,7 @@ func flood(b *testing.B, addr, path string, flight int) {
 			begun++
 		}
 		if len(out) > 0 {
-			if _, err := w.conn.Write(out); err != nil {
+			if _, err := w.Net.Write(out); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -60,20 +61,20 @@ func gzipped(b []byte) []byte {
 }
 
 // seen is all of an answer that clients see.
-func (a *answer) seen() string {
-	slices.Sort(a.fields)
-	return fmt.Sprintf("%s; body %.80q of %d; reset %v", strings.Join(a.fields, ", "), a.body, len(a.body), a.reset)
+func seen(a *wire.Answer) string {
+	slices.Sort(a.Fields)
+	return fmt.Sprintf("%s; body %.80q of %d; reset %v", strings.Join(a.Fields, ", "), a.Body, len(a.Body), a.Reset)
 }
 
 func TestUnaryCallsAreAnsweredAlike(t *testing.T) {
 	twoBodies(t, testLimits, func(t *testing.T, addr string, _ bool) (saw []string) {
-		w := dialWire(t, addr)
+		w := wire.Dial(t, addr)
 		for _, path := range []string{unaryPath, hotPath} {
 			for _, say := range []string{"echo ", "echo hello", "grow 0123456789", "fail no", "fail 100% 世界 \x01", "fail \xff", "plain thing", "details a", "metadata x", "what"} {
-				saw = append(saw, path+" "+say+": "+w.call(path, encoded(say), "x", "y").seen())
+				saw = append(saw, path+" "+say+": "+seen(w.Call(path, encoded(say), "x", "y")))
 			}
 			for _, say := range []string{"headers", "headers early", "headers fail", "context"} {
-				saw = append(saw, say+": "+w.call(unaryPath, encoded(say), "grpc-timeout", "1H").seen())
+				saw = append(saw, say+": "+seen(w.Call(unaryPath, encoded(say), "grpc-timeout", "1H")))
 			}
 		}
 		return saw
@@ -116,14 +117,14 @@ func TestOddCallsAreAnsweredAlike(t *testing.T) {
 			{"hot encoding", hotPath, []string{"grpc-encoding", "brotli"}},
 			{"identity", hotPath, []string{"grpc-encoding", "identity"}},
 		} {
-			w := dialWire(t, addr)
-			a := w.call(c.path, say, c.more...)
-			if a.http == "415" { // we say why in the body, too
-				saw = append(saw, c.what, a.http, a.code.String(), a.text)
+			w := wire.Dial(t, addr)
+			a := w.Call(c.path, say, c.more...)
+			if a.HTTP == "415" { // we say why in the body, too
+				saw = append(saw, c.what, a.HTTP, a.Code.String(), a.Text)
 			} else {
-				saw = append(saw, c.what+": "+a.seen())
+				saw = append(saw, c.what+": "+seen(a))
 			}
-			w.conn.Close()
+			w.Net.Close()
 		}
 		return saw
 	})
@@ -131,8 +132,8 @@ func TestOddCallsAreAnsweredAlike(t *testing.T) {
 
 func TestOddMessagesAreAnsweredAlike(t *testing.T) {
 	twoBodies(t, testLimits, func(t *testing.T, addr string, _ bool) (saw []string) {
-		w := dialWire(t, addr)
-		say := framed(false, encoded("echo hello"))
+		w := wire.Dial(t, addr)
+		say := wire.Framed(false, encoded("echo hello"))
 		bomb := gzipped(make([]byte, 10<<20))
 		for _, path := range []string{unaryPath, hotPath} {
 			for what, c := range []struct {
@@ -142,26 +143,26 @@ func TestOddMessagesAreAnsweredAlike(t *testing.T) {
 				{nil, ""}, {[]byte{0, 0}, ""}, {say[:9], ""},
 				{append([]byte{7}, say[1:]...), ""},
 				{append(slices.Clone(say), say...), ""},
-				{framed(false, []byte("\xff\xff\xff")), ""},
-				{framed(false, nil), ""},
-				{framed(true, gzipped(encoded("echo packed"))), "gzip"},
-				{framed(true, gzipped(encoded("grow packed"))), "gzip"},
-				{framed(true, gzipped(encoded("fail packed"))), "gzip"},
-				{framed(false, encoded("echo unpacked")), "gzip"},
-				{framed(true, []byte("not gzip")), "gzip"},
-				{framed(true, bomb), "gzip"},
-				{framed(true, gzipped(encoded("x"))), ""},
-				{framed(true, gzipped(encoded("x"))), "identity"},
-				{framed(false, make([]byte, 1<<20+grpcOverhead+1)), ""},
+				{wire.Framed(false, []byte("\xff\xff\xff")), ""},
+				{wire.Framed(false, nil), ""},
+				{wire.Framed(true, gzipped(encoded("echo packed"))), "gzip"},
+				{wire.Framed(true, gzipped(encoded("grow packed"))), "gzip"},
+				{wire.Framed(true, gzipped(encoded("fail packed"))), "gzip"},
+				{wire.Framed(false, encoded("echo unpacked")), "gzip"},
+				{wire.Framed(true, []byte("not gzip")), "gzip"},
+				{wire.Framed(true, bomb), "gzip"},
+				{wire.Framed(true, gzipped(encoded("x"))), ""},
+				{wire.Framed(true, gzipped(encoded("x"))), "identity"},
+				{wire.Framed(false, make([]byte, 1<<20+grpcOverhead+1)), ""},
 				{append([]byte{0, 0xff, 0xff, 0xff, 0xff}, 0, 0), ""},
-				{framed(false, encoded("echo "+strings.Repeat("x", 1<<20))), ""},
+				{wire.Framed(false, encoded("echo "+strings.Repeat("x", 1<<20))), ""},
 			} {
-				id := w.headers(path, false, "grpc-encoding", map[bool]string{true: c.encoding, false: "-"}[c.encoding != ""])
-				w.data(id, true, c.payload)
-				saw = append(saw, fmt.Sprint(path, what, ": ", w.await(id).seen()))
+				id := w.Headers(path, false, "grpc-encoding", map[bool]string{true: c.encoding, false: "-"}[c.encoding != ""])
+				w.Data(id, true, c.payload)
+				saw = append(saw, fmt.Sprint(path, what, ": ", seen(w.Await(id))))
 			}
 		}
-		if a := w.call(unaryPath, encoded("echo still")); !strings.Contains(string(a.body), "still") {
+		if a := w.Call(unaryPath, encoded("echo still")); !strings.Contains(string(a.Body), "still") {
 			t.Errorf("the connection is of no use afterwards: %v", a)
 		}
 		return saw
@@ -234,28 +235,28 @@ func TestMetadataOfTheGoClientIsAnsweredAlike(t *testing.T) {
 
 // What ends a connection: the code that a client is told.
 func TestBrokenConnectionsEndAlike(t *testing.T) {
-	for what, scene := range map[string]func(w *wire){
-		"too many pings": func(w *wire) {
+	for what, scene := range map[string]func(w *wire.Conn){
+		"too many pings": func(w *wire.Conn) {
 			for range 4 {
-				w.must(w.WritePing(false, [8]byte{1}))
+				w.Must(w.WritePing(false, [8]byte{1}))
 			}
 		},
-		"an even stream": func(w *wire) {
-			w.next = 2
-			w.headers(unaryPath, true)
+		"an even stream": func(w *wire.Conn) {
+			w.Next = 2
+			w.Headers(unaryPath, true)
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			twoBodies(t, testLimits, func(t *testing.T, addr string, _ bool) []string {
-				w := dialWire(t, addr)
+				w := wire.Dial(t, addr)
 				scene(w)
-				for w.gone == nil {
-					w.pump()
+				for w.Gone == nil {
+					w.Pump()
 				}
-				if len(w.goAway) == 0 {
+				if len(w.GoAway) == 0 {
 					return []string{"no GOAWAY"}
 				}
-				return []string{strings.Join(strings.Fields(w.goAway[0])[:2], " ")}
+				return []string{strings.Join(strings.Fields(w.GoAway[0])[:2], " ")}
 			})
 		})
 	}
@@ -266,33 +267,33 @@ func TestBrokenConnectionsEndAlike(t *testing.T) {
 func TestGracefulStopLooksAlike(t *testing.T) {
 	scene := func(b Body) (saw []string) {
 		addr := serveBody(t, b)
-		w := dialWire(t, addr)
-		w.quiet = true // the answer to the ping comes later
-		slow := w.headers(bothPath, false)
-		for w.got[slow].blocks == 0 {
-			w.pump()
+		w := wire.Dial(t, addr)
+		w.Quiet = true // the answer to the ping comes later
+		slow := w.Headers(bothPath, false)
+		for w.Got[slow].Blocks == 0 {
+			w.Pump()
 		}
 		stopped := make(chan struct{})
 		go func() {
 			b.GracefulStop()
 			close(stopped)
 		}()
-		for len(w.goAway) == 0 || w.firstPing == nil {
-			w.pump()
+		for len(w.GoAway) == 0 || w.FirstPing == nil {
+			w.Pump()
 		}
-		late := w.call(unaryPath, encoded("echo late"))
-		saw = append(saw, late.seen())
-		w.must(w.WritePing(true, [8]byte(w.firstPing)))
-		for len(w.goAway) < 2 {
-			w.pump()
+		late := w.Call(unaryPath, encoded("echo late"))
+		saw = append(saw, seen(late))
+		w.Must(w.WritePing(true, [8]byte(w.FirstPing)))
+		for len(w.GoAway) < 2 {
+			w.Pump()
 		}
-		refused := w.headers(unaryPath, true)
-		w.data(slow, true, framed(false, encoded("end")))
-		saw = append(saw, w.await(slow).seen())
-		for w.gone == nil {
-			w.pump()
+		refused := w.Headers(unaryPath, true)
+		w.Data(slow, true, wire.Framed(false, encoded("end")))
+		saw = append(saw, seen(w.Await(slow)))
+		for w.Gone == nil {
+			w.Pump()
 		}
-		saw = append(saw, fmt.Sprint(w.got[refused].blocks), strings.Join(w.goAway, "; "))
+		saw = append(saw, fmt.Sprint(w.Got[refused].Blocks), strings.Join(w.GoAway, "; "))
 		<-stopped
 		return saw
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 )
 
 // Clients that want too much: memory stays bounded, and others are served.
@@ -48,10 +49,10 @@ func TestFloodsOfWhoNeverReads(t *testing.T) {
 			appendFrameHead(nil, 0, http2.FrameData, http2.FlagDataEndStream, 1)...),
 	} {
 		_, _, addr := serveOurs(t, testLimits)
-		w := dialWire(t, addr)
-		w.call(unaryPath, encoded("echo x")) // stream 1 is closed
+		w := wire.Dial(t, addr)
+		w.Call(unaryPath, encoded("echo x")) // stream 1 is closed
 		before := heapNow()
-		written := fill(t, w.conn, frame, 64<<20)
+		written := fill(t, w.Net, frame, 64<<20)
 		if now := heapNow(); now > before+8<<20 {
 			t.Errorf("%s: the heap grew from %d to %d by %d bytes", what, before, now, written)
 		}
@@ -65,11 +66,11 @@ func TestPingsWithoutEnd(t *testing.T) {
 	limits := testLimits
 	limits.PingMinimum = time.Nanosecond
 	_, hot, addr := serveOurs(t, limits)
-	w := dialWire(t, addr)
-	w.headersAnd(hotPath, "later") // pings without calls end the connection
+	w := wire.Dial(t, addr)
+	begin(w, hotPath, "later") // pings without calls end the connection
 	call := <-hot.later
 	before := heapNow()
-	if written := fill(t, w.conn, appendPing(nil, 0, [8]byte{1}), 64<<20); written == 64<<20 {
+	if written := fill(t, w.Net, appendPing(nil, 0, [8]byte{1}), 64<<20); written == 64<<20 {
 		t.Error("the server takes pings whose answers nobody reads, without end")
 	}
 	if now := heapNow(); now > before+8<<20 {
@@ -81,18 +82,18 @@ func TestPingsWithoutEnd(t *testing.T) {
 func TestAHeaderBlockWithoutEnd(t *testing.T) {
 	for what, piece := range map[string][]byte{"empty": nil, "large": bytes.Repeat([]byte{0x82}, 16000)} {
 		_, _, addr := serveOurs(t, testLimits)
-		w := dialWire(t, addr)
-		w.must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x83}}))
+		w := wire.Dial(t, addr)
+		w.Must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x83}}))
 		for range 5000 {
 			if w.WriteContinuation(1, false, piece) != nil {
 				break
 			}
 		}
-		for w.gone == nil {
-			w.pump()
+		for w.Gone == nil {
+			w.Pump()
 		}
-		if len(w.goAway) != 1 || !strings.Contains(w.goAway[0], "ENHANCE_YOUR_CALM") {
-			t.Errorf("%s: %q", what, w.goAway)
+		if len(w.GoAway) != 1 || !strings.Contains(w.GoAway[0], "ENHANCE_YOUR_CALM") {
+			t.Errorf("%s: %q", what, w.GoAway)
 		}
 	}
 }
@@ -104,8 +105,8 @@ func TestRapidReset(t *testing.T) {
 	limits := testLimits
 	limits.MaxConcurrentStreams = 100 * mostAbandoned
 	s, hot, addr := serveOurs(t, limits)
-	w := dialWire(t, addr)
-	if a := w.call(hotPath, encoded("echo x")); a.code != codes.OK {
+	w := wire.Dial(t, addr)
+	if a := w.Call(hotPath, encoded("echo x")); a.Code != codes.OK {
 		t.Fatalf("before: %v", a)
 	}
 	c := onlyConn(t, s)
@@ -114,7 +115,7 @@ func TestRapidReset(t *testing.T) {
 	go func() {
 		defer close(sent)
 		for range many {
-			id := w.headersAnd(hotPath, "later")
+			id := begin(w, hotPath, "later")
 			if w.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
 				t.Error("the connection was ended")
 				return
@@ -142,7 +143,7 @@ func TestRapidReset(t *testing.T) {
 	if most := mostAbandoned + mostRead/40; peak > most {
 		t.Errorf("%d calls were in flight for nobody, more than %d", peak, most)
 	}
-	if a := w.call(hotPath, encoded("echo x")); a.code != codes.OK {
+	if a := w.Call(hotPath, encoded("echo x")); a.Code != codes.OK {
 		t.Errorf("afterwards: %v", a)
 	}
 }
@@ -150,16 +151,16 @@ func TestRapidReset(t *testing.T) {
 // Large answers that nobody reads are made one after the other, as they go out.
 func TestAnswersThatNobodyReads(t *testing.T) {
 	s, _, addr := serveOurs(t, testLimits)
-	w := dialNarrow(t, addr, 0)
+	w := wire.DialNarrow(t, addr, 0)
 	const calls = 100
 	before := heapNow()
 	var ids []uint32
 	for range calls {
-		ids = append(ids, w.headersAnd(hotPath, "grow "+strings.Repeat("x", 100)))
+		ids = append(ids, begin(w, hotPath, "grow "+strings.Repeat("x", 100)))
 	}
-	w.must(w.WritePing(false, [8]byte{}))
-	for w.pongs == 0 {
-		w.pump()
+	w.Must(w.WritePing(false, [8]byte{}))
+	for w.Pongs == 0 {
+		w.Pump()
 	}
 	c := onlyConn(t, s)
 	for quiet := false; !quiet; runtime.Gosched() {
@@ -178,10 +179,10 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 	if now := heapNow(); now > before+calls*(1<<20)+3*mostParked {
 		t.Errorf("the heap grew from %d to %d", before, now)
 	}
-	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
+	w.Must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
 	for _, id := range slices.Backward(ids) {
-		if a := w.await(id); a.code != codes.OK || len(a.body) < 1_000_000 {
-			t.Fatalf("%v, %d bytes", a, len(a.body))
+		if a := w.Await(id); a.Code != codes.OK || len(a.Body) < 1_000_000 {
+			t.Fatalf("%v, %d bytes", a, len(a.Body))
 		}
 	}
 	c.mu.Lock()
@@ -194,15 +195,15 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 // A crowd of calls that never come entirely costs what was sent, not what was promised.
 func TestMessagesThatNeverEnd(t *testing.T) {
 	s, _, addr := serveOurs(t, testLimits)
-	w := dialWire(t, addr)
+	w := wire.Dial(t, addr)
 	before := heapNow()
 	for i := range 900 {
-		id := w.headers([]string{hotPath, unaryPath, bothPath}[i%3], false)
-		w.data(id, false, []byte{0, 0, 0x10, 0, 0, 1, 2, 3})
+		id := w.Headers([]string{hotPath, unaryPath, bothPath}[i%3], false)
+		w.Data(id, false, []byte{0, 0, 0x10, 0, 0, 1, 2, 3})
 	}
-	w.must(w.WritePing(false, [8]byte{}))
-	for w.pongs == 0 {
-		w.pump()
+	w.Must(w.WritePing(false, [8]byte{}))
+	for w.Pongs == 0 {
+		w.Pump()
 	}
 	if now := heapNow(); now > before+16<<20 {
 		t.Errorf("the heap grew from %d to %d", before, now)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -154,7 +155,7 @@ func FuzzConnection(f *testing.F) {
 		}
 		id := uint32(2*i + 1)
 		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
-		framer.WriteData(id, i != 2, framed(false, encoded("echo hello")))
+		framer.WriteData(id, i != 2, wire.Framed(false, encoded("echo hello")))
 		framer.WriteWindowUpdate(id, 100)
 		framer.WritePing(false, [8]byte{})
 		framer.WriteRSTStream(id, 2)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 )
 
 const (
@@ -158,10 +159,10 @@ func eventually(t testing.TB, what string, is func() bool) {
 }
 
 // whole says what is wrong with the one message of an answer.
-func whole(a *answer, total int) error {
-	want := framed(false, patternAt([]byte("head"), 0, total))
-	if a.code != codes.OK || !a.status || !bytes.Equal(a.body, want) {
-		return fmt.Errorf("%v, %d bytes of %d", a, len(a.body), len(want))
+func whole(a *wire.Answer, total int) error {
+	want := wire.Framed(false, patternAt([]byte("head"), 0, total))
+	if a.Code != codes.OK || !a.Status || !bytes.Equal(a.Body, want) {
+		return fmt.Errorf("%v, %d bytes of %d", a, len(a.Body), len(want))
 	}
 	return nil
 }
@@ -174,20 +175,20 @@ func TestLongAnswersComeWhole(t *testing.T) {
 			_, _, addr := serveLong(t, budget)
 			var all sync.WaitGroup
 			for _, window := range []uint32{1 << 30, 70_000, 20_000} {
-				w := dialNarrow(t, addr, window)
+				w := wire.DialNarrow(t, addr, window)
 				all.Go(func() {
 					totals := []int{0, 1, 16_000, 65_000, chunkBytes, chunkBytes + 1, 1_000_000, mostBuffered + 5}
 					var ids []uint32
 					for _, total := range totals {
-						id := w.headers(longPath, false)
-						w.data(id, true, framed(false, fmt.Appendf(nil, "one %d", total)))
+						id := w.Headers(longPath, false)
+						w.Data(id, true, wire.Framed(false, fmt.Appendf(nil, "one %d", total)))
 						ids = append(ids, id)
 					}
 					for i, id := range ids {
-						a := w.got[id]
-						for given := 0; !a.ended; w.pump() {
-							if n := len(a.body); n > given {
-								w.must(w.WriteWindowUpdate(id, uint32(n-given)))
+						a := w.Got[id]
+						for given := 0; !a.Ended; w.Pump() {
+							if n := len(a.Body); n > given {
+								w.Must(w.WriteWindowUpdate(id, uint32(n-given)))
 								given = n
 							}
 						}
@@ -206,17 +207,17 @@ func TestLongAnswersComeWhole(t *testing.T) {
 func TestLongStreamsOfMessages(t *testing.T) {
 	for _, budget := range []int{1 << 10, 32 << 20} {
 		_, _, addr := serveLong(t, budget)
-		w := dialWire(t, addr)
+		w := wire.Dial(t, addr)
 		const total = 3_000_000
-		a := w.call(longStream, fmt.Appendf(nil, "many %d", total))
+		a := w.Call(longStream, fmt.Appendf(nil, "many %d", total))
 		var got []byte
 		messages := 0
-		for rest := a.body; len(rest) > 0; messages++ {
+		for rest := a.Body; len(rest) > 0; messages++ {
 			n := binary.BigEndian.Uint32(rest[1:])
 			got = append(got, rest[messageHead:messageHead+n]...)
 			rest = rest[messageHead+n:]
 		}
-		if a.code != codes.OK || !a.status || !bytes.Equal(got, patternAt(nil, 0, total)) || messages < total/100_000 {
+		if a.Code != codes.OK || !a.Status || !bytes.Equal(got, patternAt(nil, 0, total)) || messages < total/100_000 {
 			t.Errorf("budget %d: %v, %d bytes in %d messages", budget, a, len(got), messages)
 		}
 	}
@@ -225,7 +226,7 @@ func TestLongStreamsOfMessages(t *testing.T) {
 // What goes wrong before the first byte is a status; later only a reset is left.
 func TestLongAnswersThatFail(t *testing.T) {
 	_, _, addr := serveLong(t, 32<<20)
-	w := dialWire(t, addr)
+	w := wire.Dial(t, addr)
 	for _, c := range []struct {
 		path, say string
 		code      codes.Code
@@ -239,8 +240,8 @@ func TestLongAnswersThatFail(t *testing.T) {
 		{longStream, "late 1000000", codes.Unavailable, 0},
 		{"/test.Test/Unary", "", codes.Unimplemented, 0}, // the connection goes on
 	} {
-		a := w.call(c.path, []byte(c.say))
-		if a.code != c.code || a.reset != c.reset {
+		a := w.Call(c.path, []byte(c.say))
+		if a.Code != c.code || a.Reset != c.reset {
 			t.Errorf("%s: %v", c.say, a)
 		}
 	}
@@ -251,20 +252,20 @@ func TestLongAnswersThatFail(t *testing.T) {
 func TestSlowReadersOfLongAnswers(t *testing.T) {
 	const budget = 2 << 20
 	s, h, addr := serveLong(t, budget)
-	var slow []*wire
+	var slow []*wire.Conn
 	for i := range 20 {
-		w := dialNarrow(t, addr, 1000)
+		w := wire.DialNarrow(t, addr, 1000)
 		for j := range 5 {
 			path := []string{longPath, longStream}[j%2]
 			timeout := []string{"-", "500m"}[i%2]
-			w.data(w.headers(path, false, "grpc-timeout", timeout), true, framed(false, []byte("one 20000000")))
+			w.Data(w.Headers(path, false, "grpc-timeout", timeout), true, wire.Framed(false, []byte("one 20000000")))
 		}
 		slow = append(slow, w)
 	}
 	for _, w := range slow {
-		for id := uint32(1); id < w.next; id += 2 {
-			for len(w.got[id].body) < 1000 && !w.got[id].ended {
-				w.pump()
+		for id := uint32(1); id < w.Next; id += 2 {
+			for len(w.Got[id].Body) < 1000 && !w.Got[id].Ended {
+				w.Pump()
 			}
 		}
 	}
@@ -274,10 +275,10 @@ func TestSlowReadersOfLongAnswers(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	for range 2 {
-		w := dialWire(t, addr)
+		w := wire.Dial(t, addr)
 		all.Go(func() {
 			for range 3 {
-				if err := whole(w.call(longPath, []byte("one 5000000")), 5_000_000); err != nil {
+				if err := whole(w.Call(longPath, []byte("one 5000000")), 5_000_000); err != nil {
 					t.Error(err)
 				}
 			}
@@ -287,20 +288,20 @@ func TestSlowReadersOfLongAnswers(t *testing.T) {
 	for i, w := range slow {
 		switch i % 4 {
 		case 0: // goes on: all is there
-			w.must(w.WriteWindowUpdate(1, 1<<30))
-			if err := whole(w.await(1), 20_000_000); err != nil {
+			w.Must(w.WriteWindowUpdate(1, 1<<30))
+			if err := whole(w.Await(1), 20_000_000); err != nil {
 				t.Error(err)
 			}
 		case 1, 3: // its time is up
-			for id := uint32(1); id < w.next; id += 2 {
-				if a := w.await(id); a.reset != http2.ErrCodeCancel && a.code != codes.DeadlineExceeded {
+			for id := uint32(1); id < w.Next; id += 2 {
+				if a := w.Await(id); a.Reset != http2.ErrCodeCancel && a.Code != codes.DeadlineExceeded {
 					t.Errorf("after the deadline: %v", a)
 				}
 			}
 		case 2:
-			w.must(w.WriteRSTStream(1, http2.ErrCodeCancel))
+			w.Must(w.WriteRSTStream(1, http2.ErrCodeCancel))
 		}
-		w.conn.Close()
+		w.Net.Close()
 	}
 	eventually(t, "the sources are closed", func() bool { return h.open.Load() == 0 })
 }
@@ -312,16 +313,16 @@ func TestAnswersInMemoryTakeTurns(t *testing.T) {
 	_, h, addr := serveLong(t, budget)
 	var all sync.WaitGroup
 	for i := range 9 {
-		w := dialWire(t, addr)
+		w := wire.Dial(t, addr)
 		total := []int{3_000_000, 500_000, 12_000_000}[i%3]
 		all.Go(func() {
-			if err := whole(w.call(longPath, fmt.Appendf(nil, "need %d", total)), total); err != nil {
+			if err := whole(w.Call(longPath, fmt.Appendf(nil, "need %d", total)), total); err != nil {
 				t.Error(err)
 			}
 		})
-		beside := dialWire(t, addr)
+		beside := wire.Dial(t, addr)
 		all.Go(func() {
-			if err := whole(beside.call(longPath, []byte("one 5000000")), 5_000_000); err != nil {
+			if err := whole(beside.Call(longPath, []byte("one 5000000")), 5_000_000); err != nil {
 				t.Error(err)
 			}
 		})
@@ -336,21 +337,21 @@ func TestAnswersInMemoryTakeTurns(t *testing.T) {
 // reads, though its budget is spent and the windows are small.
 func TestSmallCallsBesideLongAnswers(t *testing.T) {
 	_, _, addr := serveLong(t, 2<<20)
-	w := dialNarrow(t, addr, 30_000)
-	long := w.headers(longPath, false)
-	w.data(long, true, framed(false, []byte("one 6000000")))
-	for len(w.got[long].body) < 30_000 {
-		w.pump()
+	w := wire.DialNarrow(t, addr, 30_000)
+	long := w.Headers(longPath, false)
+	w.Data(long, true, wire.Framed(false, []byte("one 6000000")))
+	for len(w.Got[long].Body) < 30_000 {
+		w.Pump()
 	}
 	for range 20 {
-		small := w.headers(longPath, false)
-		w.data(small, true, framed(false, []byte("one 10")))
-		if err := whole(w.await(small), 10); err != nil || w.got[long].ended {
-			t.Fatalf("%v; the long answer has ended: %v", err, w.got[long].ended)
+		small := w.Headers(longPath, false)
+		w.Data(small, true, wire.Framed(false, []byte("one 10")))
+		if err := whole(w.Await(small), 10); err != nil || w.Got[long].Ended {
+			t.Fatalf("%v; the long answer has ended: %v", err, w.Got[long].Ended)
 		}
 	}
-	w.must(w.WriteWindowUpdate(long, 1<<30))
-	if err := whole(w.await(long), 6_000_000); err != nil {
+	w.Must(w.WriteWindowUpdate(long, 1<<30))
+	if err := whole(w.Await(long), 6_000_000); err != nil {
 		t.Error(err)
 	}
 }

@@ -18,17 +18,18 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 )
 
 // Hot calls that wait end in any order, from any goroutine, and are all answered.
 func TestHotCallsEndInAnyOrder(t *testing.T) {
 	_, hot, addr := serveOurs(t, testLimits)
-	w := dialWire(t, addr)
+	w := wire.Dial(t, addr)
 	const calls = 200
 	ids := make([]uint32, calls)
 	for i := range ids {
-		ids[i] = w.headers(hotPath, false)
-		w.data(ids[i], true, framed(false, encoded("later")))
+		ids[i] = w.Headers(hotPath, false)
+		w.Data(ids[i], true, wire.Framed(false, encoded("later")))
 	}
 	waiting := make([]*Call, calls)
 	for i := range waiting {
@@ -49,8 +50,8 @@ func TestHotCallsEndInAnyOrder(t *testing.T) {
 	wg.Wait()
 	got := map[string]int{}
 	for _, id := range ids {
-		a := w.await(id)
-		got[fmt.Sprint(a.code, strings.TrimLeft(string(a.body), "\x00\x06\x04\x0b\x09\n"))]++
+		a := w.Await(id)
+		got[fmt.Sprint(a.Code, strings.TrimLeft(string(a.Body), "\x00\x06\x04\x0b\x09\n"))]++
 	}
 	if want := "map[Aborted:20 OKelsewhere:20 OKhere:160]"; fmt.Sprint(got) != want {
 		t.Errorf("%v, want %s", got, want)
@@ -61,12 +62,12 @@ func TestHotCallsEndInAnyOrder(t *testing.T) {
 // and its result goes to nobody.
 func TestADetachedCallIsDropped(t *testing.T) {
 	s, hot, addr := serveOurs(t, testLimits)
-	w := dialWire(t, addr)
-	given := w.headers(hotPath, false)
-	w.data(given, true, framed(false, encoded("later")))
+	w := wire.Dial(t, addr)
+	given := w.Headers(hotPath, false)
+	w.Data(given, true, wire.Framed(false, encoded("later")))
 	call := <-hot.later
-	w.must(w.WriteRSTStream(given, http2.ErrCodeCancel))
-	w.call(hotPath, encoded("echo in between")) // by now the reset was read
+	w.Must(w.WriteRSTStream(given, http2.ErrCodeCancel))
+	w.Call(hotPath, encoded("echo in between")) // by now the reset was read
 	c := onlyConn(t, s)
 	c.mu.Lock()
 	charged := c.abandoned
@@ -75,28 +76,29 @@ func TestADetachedCallIsDropped(t *testing.T) {
 		t.Errorf("%d calls are charged, want 1", charged)
 	}
 	call.Push(host.Result{Response: []byte("too late")})
-	if a := w.call(hotPath, encoded("echo after")); !strings.HasSuffix(string(a.body), "after") {
-		t.Errorf("%v %q", a, a.body)
+	if a := w.Call(hotPath, encoded("echo after")); !strings.HasSuffix(string(a.Body), "after") {
+		t.Errorf("%v %q", a, a.Body)
 	}
 	c.mu.Lock()
 	charged = c.abandoned
 	c.mu.Unlock()
-	if charged != 0 || len(w.got[given].body) != 0 {
-		t.Errorf("%d calls are charged, the client got %q", charged, w.got[given].body)
+	if charged != 0 || len(w.Got[given].Body) != 0 {
+		t.Errorf("%d calls are charged, the client got %q", charged, w.Got[given].Body)
 	}
 	// A call whose connection is lost may end, too.
-	w.headersAnd(hotPath, "later")
+	begin(w, hotPath, "later")
 	call = <-hot.later
-	w.conn.Close()
+	w.Net.Close()
 	for s.count() > 0 {
 		runtime.Gosched()
 	}
 	call.Push(host.Result{Response: []byte("nobody")})
 }
 
-func (w *wire) headersAnd(path, say string) uint32 {
-	id := w.headers(path, false)
-	w.data(id, true, framed(false, encoded(say)))
+// begin sends a call as a whole, and does not wait for its answer.
+func begin(w *wire.Conn, path, say string) uint32 {
+	id := w.Headers(path, false)
+	w.Data(id, true, wire.Framed(false, encoded(say)))
 	return id
 }
 
@@ -120,26 +122,26 @@ func onlyConn(t *testing.T, s *Server) *conn {
 // The deadline of a hot call ends it for its client, whatever it waits for.
 func TestADeadlineEndsAHotCall(t *testing.T) {
 	_, hot, addr := serveOurs(t, testLimits)
-	w := dialWire(t, addr)
-	id := w.headers(hotPath, false, "grpc-timeout", "30m")
-	w.data(id, true, framed(false, encoded("later")))
+	w := wire.Dial(t, addr)
+	id := w.Headers(hotPath, false, "grpc-timeout", "30m")
+	w.Data(id, true, wire.Framed(false, encoded("later")))
 	call := <-hot.later
 	if at, ok := call.Deadline(); !ok || time.Until(at) > 30*time.Millisecond {
 		t.Errorf("the deadline is %v, %v", at, ok)
 	}
-	if a := w.await(id); a.code != codes.DeadlineExceeded || a.text != "context deadline exceeded" {
+	if a := w.Await(id); a.Code != codes.DeadlineExceeded || a.Text != "context deadline exceeded" {
 		t.Errorf("%v", a)
 	}
 	call.Push(host.Result{Response: []byte("too late")})
 	// One whose message never comes entirely, and one of a unary method.
 	for _, path := range []string{hotPath, unaryPath} {
-		id = w.headers(path, false, "grpc-timeout", "30m")
-		w.data(id, false, []byte{0, 0, 0})
-		if a := w.await(id); a.code != codes.DeadlineExceeded {
+		id = w.Headers(path, false, "grpc-timeout", "30m")
+		w.Data(id, false, []byte{0, 0, 0})
+		if a := w.Await(id); a.Code != codes.DeadlineExceeded {
 			t.Errorf("%s: %v", path, a)
 		}
 	}
-	if a := w.call(hotPath, encoded("echo x"), "grpc-timeout", "1H"); a.code != codes.OK {
+	if a := w.Call(hotPath, encoded("echo x"), "grpc-timeout", "1H"); a.Code != codes.OK {
 		t.Errorf("%v", a)
 	}
 }
@@ -147,27 +149,27 @@ func TestADeadlineEndsAHotCall(t *testing.T) {
 // Windows of one byte: everything arrives, byte by byte, and others are not held up.
 func TestTinyWindows(t *testing.T) {
 	_, _, addr := serveOurs(t, testLimits)
-	w := dialNarrow(t, addr, 0)
+	w := wire.DialNarrow(t, addr, 0)
 	var ids []uint32
 	for _, path := range []string{hotPath, unaryPath, hotPath} {
-		ids = append(ids, w.headersAnd(path, "echo hello"))
+		ids = append(ids, begin(w, path, "echo hello"))
 	}
 	for _, id := range ids {
 		for n := 0; n < 12; n++ {
-			w.must(w.WriteWindowUpdate(id, 1))
-			for len(w.got[id].body) <= n {
-				w.pump()
+			w.Must(w.WriteWindowUpdate(id, 1))
+			for len(w.Got[id].Body) <= n {
+				w.Pump()
 			}
 		}
-		if a := w.await(id); a.code != codes.OK || !strings.HasSuffix(string(a.body), "hello") {
-			t.Errorf("%v %q", a, a.body)
+		if a := w.Await(id); a.Code != codes.OK || !strings.HasSuffix(string(a.Body), "hello") {
+			t.Errorf("%v %q", a, a.Body)
 		}
 	}
 	// All at once by SETTINGS, also for a stream that waits.
-	id := w.headersAnd(hotPath, "grow abc")
-	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
-	if a := w.await(id); a.code != codes.OK || len(a.body) < 30000 {
-		t.Errorf("%v, %d bytes", a, len(a.body))
+	id := begin(w, hotPath, "grow abc")
+	w.Must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
+	if a := w.Await(id); a.Code != codes.OK || len(a.Body) < 30000 {
+		t.Errorf("%v, %d bytes", a, len(a.Body))
 	}
 }
 
@@ -179,24 +181,24 @@ func TestTheConnectionsWindowIsShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	w := wireOn(t, conn)
+	w := wire.On(t, conn)
 	// Both answers wait for their streams' windows until both are there.
-	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
-	a, b := w.headersAnd(hotPath, "grow 0123456789"), w.headersAnd(unaryPath, "grow 0123456789")
-	for w.got[a].blocks == 0 || w.got[b].blocks == 0 {
-		w.pump()
+	w.Must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+	a, b := begin(w, hotPath, "grow 0123456789"), begin(w, unaryPath, "grow 0123456789")
+	for w.Got[a].Blocks == 0 || w.Got[b].Blocks == 0 {
+		w.Pump()
 	}
-	w.must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
-	for len(w.got[a].body)+len(w.got[b].body) < firstWindow {
-		w.pump()
+	w.Must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
+	for len(w.Got[a].Body)+len(w.Got[b].Body) < firstWindow {
+		w.Pump()
 	}
-	if len(w.got[a].body) == 0 || len(w.got[b].body) == 0 {
-		t.Errorf("the streams got %d and %d bytes", len(w.got[a].body), len(w.got[b].body))
+	if len(w.Got[a].Body) == 0 || len(w.Got[b].Body) == 0 {
+		t.Errorf("the streams got %d and %d bytes", len(w.Got[a].Body), len(w.Got[b].Body))
 	}
-	w.must(w.WriteWindowUpdate(0, 1<<20))
+	w.Must(w.WriteWindowUpdate(0, 1<<20))
 	for _, id := range []uint32{a, b} {
-		if x := w.await(id); x.code != codes.OK || len(x.body) < 100000 {
-			t.Errorf("%v, %d bytes", x, len(x.body))
+		if x := w.Await(id); x.Code != codes.OK || len(x.Body) < 100000 {
+			t.Errorf("%v, %d bytes", x, len(x.Body))
 		}
 	}
 }
@@ -315,17 +317,17 @@ func TestKeepaliveOfASilentClient(t *testing.T) {
 	limits := testLimits
 	limits.PingInterval, limits.PingTimeout = 50*time.Millisecond, 100*time.Millisecond
 	_, _, addr := serveOurs(t, limits)
-	w := dialWire(t, addr)
-	for w.pinged < 3 {
-		w.pump()
+	w := wire.Dial(t, addr)
+	for w.Pinged < 3 {
+		w.Pump()
 	}
-	if w.gone != nil {
-		t.Fatalf("a client that answers is given up: %v", w.gone)
+	if w.Gone != nil {
+		t.Fatalf("a client that answers is given up: %v", w.Gone)
 	}
-	w.quiet = true
+	w.Quiet = true
 	begin := time.Now()
-	for w.gone == nil {
-		w.pump()
+	for w.Gone == nil {
+		w.Pump()
 	}
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("given up after %v", took)
@@ -362,22 +364,22 @@ func isTimeout(err error) bool {
 func TestTheClientsHeaderTable(t *testing.T) {
 	_, _, addr := serveOurs(t, testLimits)
 	for _, size := range []uint32{0, 1, 100, 256, 4096, 1 << 20} {
-		w := dialWire(t, addr)
+		w := wire.Dial(t, addr)
 		for _, size := range []uint32{4096, size, 4096, size} {
-			w.must(w.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: size}))
+			w.Must(w.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: size}))
 			w.ReadMetaHeaders.SetAllowedMaxDynamicTableSize(size)
 			for range 2 {
 				for _, path := range []string{hotPath, unaryPath} {
-					if a := w.call(path, encoded("echo x")); a.code != codes.OK || a.http != "200" || a.kind != "application/grpc" {
+					if a := w.Call(path, encoded("echo x")); a.Code != codes.OK || a.HTTP != "200" || a.Kind != "application/grpc" {
 						t.Fatalf("table of %d: %v", size, a)
 					}
-					if a := w.call(path, encoded("fail x")); a.code != codes.FailedPrecondition {
+					if a := w.Call(path, encoded("fail x")); a.Code != codes.FailedPrecondition {
 						t.Fatalf("table of %d: %v", size, a)
 					}
 				}
 			}
 		}
-		w.conn.Close()
+		w.Net.Close()
 	}
 }
 
@@ -386,22 +388,22 @@ func TestLimitsOfStreamsAndHeaders(t *testing.T) {
 	limits := testLimits
 	limits.MaxConcurrentStreams = 3
 	_, hot, addr := serveOurs(t, limits)
-	w := dialWire(t, addr)
+	w := wire.Dial(t, addr)
 	for range 3 {
-		w.headersAnd(hotPath, "later")
+		begin(w, hotPath, "later")
 	}
-	fourth := w.headersAnd(unaryPath, "echo x")
-	if a := w.await(fourth); a.reset != http2.ErrCodeRefusedStream {
+	fourth := begin(w, unaryPath, "echo x")
+	if a := w.Await(fourth); a.Reset != http2.ErrCodeRefusedStream {
 		t.Errorf("the fourth: %v", a)
 	}
 	for range 3 {
 		(<-hot.later).Push(host.Result{Response: []byte("x")})
 	}
-	w.await(5)
-	if a := w.call(unaryPath, encoded("echo x"), "large", strings.Repeat("x", 900_000)); a.code != codes.OK {
+	w.Await(5)
+	if a := w.Call(unaryPath, encoded("echo x"), "large", strings.Repeat("x", 900_000)); a.Code != codes.OK {
 		t.Errorf("large headers: %v", a)
 	}
-	if a := w.call(unaryPath, encoded("echo x"), "large", strings.Repeat("x", 800_000), "larger", strings.Repeat("\xff", 400_000)); a.code == codes.OK && a.reset == 0 && w.gone == nil {
+	if a := w.Call(unaryPath, encoded("echo x"), "large", strings.Repeat("x", 800_000), "larger", strings.Repeat("\xff", 400_000)); a.Code == codes.OK && a.Reset == 0 && w.Gone == nil {
 		t.Errorf("headers that are too large: %v", a)
 	}
 }

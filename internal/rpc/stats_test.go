@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvorum/kvorum/internal/host"
+	"github.com/kvorum/kvorum/internal/testkit/wire"
 )
 
 // counted finds a method.
@@ -164,10 +165,10 @@ func TestStreamsThatFailAreCounted(t *testing.T) {
 		addr  string
 	}{{"ours", ours.Stats(), address}, {"grpc-go", theirs.Stats(), serveBody(t, theirs)}} {
 		t.Run(c.name, func(t *testing.T) {
-			w := dialWire(t, c.addr)
-			id := w.headers(bothPath, false)
-			w.data(id, true, nil)
-			if a := w.await(id); a.code != codes.OK {
+			w := wire.Dial(t, c.addr)
+			id := w.Headers(bothPath, false)
+			w.Data(id, true, nil)
+			if a := w.Await(id); a.Code != codes.OK {
 				t.Fatal(a)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
@@ -185,9 +186,9 @@ func TestStreamsThatFailAreCounted(t *testing.T) {
 			if got := counted(t, c.stats, "Both"); got.NotReceived != 0 || got.NotSent != 0 {
 				t.Errorf("%d messages were not received, %d not sent", got.NotReceived, got.NotSent)
 			}
-			id = w.headers(bothPath, false)
-			w.data(id, false, framed(false, []byte{0xff}))
-			if a := w.await(id); a.code != codes.Internal {
+			id = w.Headers(bothPath, false)
+			w.Data(id, false, wire.Framed(false, []byte{0xff}))
+			if a := w.Await(id); a.Code != codes.Internal {
 				t.Fatal(a)
 			}
 			for counted(t, c.stats, "Both").Handled[codes.Internal] == 0 { // the client may know first

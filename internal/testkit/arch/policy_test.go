@@ -29,7 +29,7 @@ internal/cli/exit  internal/proxy/grpcproxy
 internal/proxy
 internal/cli/ctl  internal/cli/utl  internal/cli/bench
 
-internal/testkit/model  internal/testkit/rights  internal/testkit/certs  internal/testkit/ports
+internal/testkit/model  internal/testkit/rights  internal/testkit/certs  internal/testkit/ports  internal/testkit/wire
 internal/testkit/linear  internal/testkit/history  internal/testkit/script  internal/testkit/arch
 internal/testkit/cluster
 embed  internal/sim
