@@ -74,12 +74,17 @@ type Iterator interface {
 	// SeekGE moves to the first key at or after key, SeekLT to the last before it.
 	SeekGE(key []byte) bool
 	SeekLT(key []byte) bool
+	Steps
+	Row
+}
+
+// Steps are the moves of an iterator from where it stands.
+type Steps interface {
 	Next() bool
 	Prev() bool
 	// NextPrefix moves from a row past all versions of its user key (keys.Split), at
 	// less than a seek.
 	NextPrefix() bool
-	Row
 }
 
 // Row is where an iterator stands.
