@@ -186,6 +186,7 @@ func (f *faults) begin(kind int, r *replica) {
 		}
 		f.tell("%v is paused for %v", r, d)
 		r.machine.Pause(d)
+		f.w.ledger.tenures.paused(r.machine.BusyUntil())
 	case faultStall:
 		d := between(f.rand, time.Millisecond, 200*time.Millisecond)
 		f.tell("the disk of %v stalls for %v, now and then", r, d)

@@ -121,11 +121,21 @@ func (c *caller) goOn() {
 			w.check(c.writes, l.told(a.lease, a.began, false))
 		}
 	}
-	if l.tried(a.lease, w.env.Now()); !a.ended {
-		l.tried(a.lease, w.env.Now().Add(w.swarm.load.timeout)) // it may wait for its turn at the leader yet
+	upto := w.env.Now()
+	if !a.ended { // it may wait for its turn yet, at the leader or at a member that is paused
+		upto = max(upto.Add(w.swarm.load.timeout), w.pausedUntil())
 	}
+	l.tried(a.lease, upto)
 	w.trace.fold(eventReturn, uint64(c.writes.id), uint64(a.lease), digestString(fmt.Sprint(found, err)))
 	w.trace.tell(w.env.Now(), "%v <- %v  lease %d: found %v, %v, answered %v", c.writes, a.replica, a.lease, found, err, a.ended)
+}
+
+// pausedUntil is when every member that is paused now goes on; it may lie in the past.
+func (w *world) pausedUntil() (until env.Instant) {
+	for _, r := range w.replicas {
+		until = max(until, r.machine.BusyUntil())
+	}
+	return until
 }
 
 // left judges how much a lease is said to have left.

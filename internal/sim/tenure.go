@@ -203,6 +203,15 @@ func (l *tenures) tried(lease id.Lease, upto env.Instant) {
 	}
 }
 
+// paused takes note that a member is paused, with renewals that may wait for it.
+func (l *tenures) paused(until env.Instant) {
+	for _, t := range l.lives {
+		if t.tried >= l.now() {
+			t.tried = max(t.tried, until)
+		}
+	}
+}
+
 // fence judges what holders of the lock write: each names the revision at which it
 // came into the queue, and nobody who came later has written before, nor is anybody
 // who came earlier still in the queue.
