@@ -209,7 +209,13 @@ func (w *world) fills(end env.Instant, r *replica) {
 			_, removed := m.services.Removal()
 			return removed >= upto
 		})
-		if w.failure == nil && m.bytes()+2000 < m.room.quota && c.insist(end, m, func() command.Body { return c.put() }) {
+	}
+	// What grows at one before another has removed is right to bring the other's alarm back.
+	if slices.ContainsFunc(w.voters(), func(m *replica) bool { return m.bytes()+2000 >= m.room.quota }) {
+		return
+	}
+	for _, m := range w.voters() {
+		if w.failure == nil && c.insist(end, m, func() command.Body { return c.put() }) {
 			w.fail("%v refuses what there is room for again: it holds %d of %d bytes, the alarms are %v", m, m.bytes(), m.room.quota, w.ledger.alarms.now)
 		}
 	}
