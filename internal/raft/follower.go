@@ -75,7 +75,13 @@ func (n *Node) stepHeartbeat(b *Heartbeat) {
 		n.reply(n.message(n.leader, &AppendReply{Reject: true, Previous: b.Commit, Hint: n.log.end()}))
 		return
 	}
-	n.setCommit(max(n.hard.Commit, b.Commit))
+	commit := b.Commit
+	if n.damaged {
+		// The leader speaks of what was acknowledged before the damage, and here may be
+		// entries again that had been replaced: only what it has shown since counts.
+		commit = min(commit, n.agreed)
+	}
+	n.setCommit(max(n.hard.Commit, commit))
 }
 
 // stepSnapshot takes a snapshot whose chunks are all here.

@@ -176,6 +176,30 @@ func TestDamagedStartMayContradictItsHints(t *testing.T) {
 	}
 }
 
+// A damaged log may have gone back in time: entries that had been replaced are there
+// again, under indices that were acknowledged and committed since. What a leader says of
+// those commits nothing here, until its entries have been compared. (World 3001501 of
+// three members applied such entries.)
+func TestADamagedLogIsNotCommittedByHearsay(t *testing.T) {
+	three := Conf{Voters: []id.Member{1, 2, 3}}
+	tail := []Entry{{Term: 1, Index: 1}, {Term: 1, Index: 2}, {Term: 1, Index: 3}}
+	n := New(newWorld(0).config(1), Start{Hard: HardState{Term: 5, Commit: 1}, Conf: three, Previous: three,
+		Last: 3, Terms: []TermRun{{1, 1}}, Tail: tail, Damaged: true}, 0)
+	commit := func(body Body) id.Index {
+		n.Step(0, Message{From: 2, To: 1, Term: 5, Body: body})
+		return n.Status().Hard.Commit
+	}
+	if got := commit(&Heartbeat{Commit: 3}); got != 1 {
+		t.Fatalf("commit %d by a heartbeat", got)
+	}
+	if got := commit(&Append{Previous: Position{2, 1}, Entries: []Entry{{Term: 2, Index: 3}}, Commit: 2}); got != 2 {
+		t.Fatalf("commit %d by an append", got)
+	}
+	if got := commit(&Heartbeat{Commit: 3}); got != 3 || n.log.end() != (Position{3, 2}) {
+		t.Fatalf("commit %d by a heartbeat after it, %v", got, n.log.end())
+	}
+}
+
 // A read that was forwarded is asked again while the leader is still the leader,
 // since its message or the answer may be lost.
 func TestForwardedReadIsRepeated(t *testing.T) {

@@ -163,8 +163,9 @@ func (f *Follower) Accepted(match, trimmed id.Index) (grew bool) {
 // What follows Match in a pipeline can be rejected once for every message on
 // its way: only the first one counts, the others no longer fit. A rejection of
 // previous = Match itself takes back what the follower had acknowledged: it
-// lost a part of its log (rule 5), so Match goes back too, which can only
-// delay a commit.
+// lost a part of its log (rule 5). What is left need not be the leader's: entries
+// that had been replaced may have come back. So Match is nothing until the
+// follower has accepted anew, which can only delay a commit.
 func (f *Follower) Rejected(previous, agree id.Index) bool {
 	switch {
 	case previous == 0 || previous < f.match || f.state == Snapshot:
@@ -176,7 +177,7 @@ func (f *Follower) Rejected(previous, agree id.Index) bool {
 	}
 	agree = min(agree, previous-1)
 	if previous == f.match {
-		f.match = agree
+		f.match = 0
 	}
 	f.probe(max(agree, f.match) + 1)
 	return true

@@ -101,14 +101,15 @@ func TestProbeOfATrimmedPlaceIsRepeated(t *testing.T) {
 	}
 }
 
-// Rule 5: a follower that denies its own Match lost a part of its log.
-func TestDenialOfMatchLowersIt(t *testing.T) {
+// Rule 5: a follower that denies its own Match lost a part of its log, and what is left
+// need not be the leader's.
+func TestDenialOfMatchTakesItBack(t *testing.T) {
 	f := New(2, 5, 2, 100, 0)
 	f.Accepted(4, 0)
 	if !f.Rejected(4, 2) {
 		t.Fatal("the denial was not heard")
 	}
-	expect(t, &f, Probe, 2, 3)
+	expect(t, &f, Probe, 0, 3)
 }
 
 // While entries are being loaded nothing else goes; an answer for another place
