@@ -56,6 +56,10 @@ type tenures struct {
 // wheel, and an entry that ends it, each on slow disks.
 const lateBound = time.Second
 
+// lookBound is how long a leader may take until it looks at a grant that it has applied,
+// and counts its time from then: it looks twenty times a second.
+const lookBound = 100 * time.Millisecond
+
 func newTenures() tenures {
 	return tenures{lives: map[id.Lease]*tenure{}}
 }
@@ -203,10 +207,11 @@ func (l *tenures) tried(lease id.Lease, upto env.Instant) {
 	}
 }
 
-// paused takes note that a member is paused, with renewals that may wait for it.
+// paused takes note that a member is paused, with renewals that may wait for it, and
+// grants that it may not have looked at yet.
 func (l *tenures) paused(until env.Instant) {
 	for _, t := range l.lives {
-		if t.tried >= l.now() {
+		if max(t.tried, t.granted.Add(lookBound)) >= l.now() {
 			t.tried = max(t.tried, until)
 		}
 	}
