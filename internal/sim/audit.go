@@ -6,6 +6,8 @@ import (
 	"github.com/kvorum/kvorum/internal/env/simenv"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/raft"
+	"github.com/kvorum/kvorum/internal/state"
+	"github.com/kvorum/kvorum/internal/storage/engine/memdb"
 	"github.com/kvorum/kvorum/internal/storage/raftlog"
 )
 
@@ -50,7 +52,7 @@ func (a *auditor) applied(r *replica, at raft.Position) {
 
 // vote: a vote that was given is remembered.
 func (a *auditor) vote(r *replica, m raft.Message) error {
-	start, err := a.recover(r)
+	start, err := a.recover(r, a.crash(r))
 	if err != nil || start.Hard.Term > m.Term || start.Hard.Term == m.Term && start.Hard.Vote == m.To {
 		return err
 	}
@@ -58,13 +60,18 @@ func (a *auditor) vote(r *replica, m raft.Message) error {
 		m.To, m.Term, start.Hard.Term, start.Hard.Vote)
 }
 
-// entry: what is acknowledged or applied is in the log. A term of 0 is any.
+// entry: what is acknowledged or applied is in the log, or in a state that was brought
+// and that the log has not heard of: a start goes on from there. A term of 0 is any.
 func (a *auditor) entry(r *replica, at raft.Position, does string) error {
-	start, err := a.recover(r)
+	disk := a.crash(r)
+	start, err := a.recover(r, disk)
 	if err != nil {
 		return err
 	}
 	if start.Last < at.Index {
+		if brought, err := a.brought(disk); err != nil || brought >= at.Index {
+			return err
+		}
 		return fmt.Errorf("%s entry %v, and after a power loss its log would end at %d", does, at, start.Last)
 	}
 	if term := termAt(start, at.Index); at.Term != 0 && term != at.Term && at.Index > start.Base.Index {
@@ -83,11 +90,15 @@ func termAt(start raft.Start, index id.Index) id.Term {
 	return term
 }
 
-// recover reads the log of a copy of the disk that loses its power now.
-func (a *auditor) recover(r *replica) (raft.Start, error) {
+// crash is a copy of the disk that loses its power now.
+func (a *auditor) crash(r *replica) *simenv.Disk {
 	a.done++
 	a.w.trace.mark(markAudit)
-	disk := r.machine.Disk().CrashClone(simenv.PowerCrash, fmt.Sprintf("audit %d", a.done))
+	return r.machine.Disk().CrashClone(simenv.PowerCrash, fmt.Sprintf("audit %d", a.done))
+}
+
+// recover reads the log of a disk.
+func (a *auditor) recover(r *replica, disk *simenv.Disk) (raft.Start, error) {
 	log, err := raftlog.Open(raftlog.Options{
 		FS: disk.Mount(), Dir: logDir, Rand: simenv.NewRand(a.done, "audit"), Tasks: &simenv.Tasks{}, Clock: r.process.Clock,
 		FirstSegmentBytes: a.w.swarm.segmentBytes, MaxSegmentBytes: a.w.swarm.maxSegmentBytes,
@@ -104,4 +115,21 @@ func (a *auditor) recover(r *replica) (raft.Start, error) {
 		}
 	}
 	return raft.Start{}, fmt.Errorf("after a power loss its log would not know the group")
+}
+
+// brought is the position of the state of a disk, if a snapshot brought it and nothing
+// was added; 0 if not.
+func (a *auditor) brought(disk *simenv.Disk) (id.Index, error) {
+	db, err := memdb.Open(memdb.Options{FS: disk.Mount(), Dir: storeDir, FlushBytes: a.w.swarm.memtableBytes})
+	if err != nil {
+		return 0, fmt.Errorf("after a power loss its store would not open: %w", err)
+	}
+	machine, err := state.Open(id.DefaultGroup, db, savesDir)
+	if err != nil {
+		return 0, fmt.Errorf("after a power loss its state would not open: %w", err)
+	}
+	if _, brought := machine.Loaded(); !brought {
+		return 0, nil
+	}
+	return machine.Mark().Index, nil
 }

@@ -70,8 +70,13 @@ func (w *world) leasesEnd() {
 	}
 }
 
-// watchesEnd waits until all watches have seen everything and been told so.
+// watchesEnd waits until all watches have seen everything and been told so. That time
+// begins when all members have applied the ends of leases, too: one that lacks more than
+// its leader remembers is read the log back, at its pace.
 func (w *world) watchesEnd() {
+	if w.failure == nil {
+		w.rest(w.env.Now().Add(w.calmBound()))
+	}
 	if w.failure != nil {
 		return
 	}
@@ -123,6 +128,11 @@ func (w *world) converge() {
 		})
 		w.probe(end, r, func() any { return &command.RangeRequest{Key: []byte{0}, End: []byte{0}} })
 	}
+	w.rest(end)
+}
+
+// rest waits until all members have applied everything.
+func (w *world) rest(end env.Instant) {
 	w.await(end, "members reach the same index", func() bool {
 		for _, r := range w.replicas {
 			if !w.settled(r) {
