@@ -77,3 +77,9 @@ func DecodeLeaves(row []byte) (lows []string, live, rows []int32, err error) {
 	}
 	return lows, live, rows, err
 }
+
+// RowKnown says whether the cache of rows answers for the newest version of a key.
+func (v *View) RowKnown(key string) bool {
+	_, ok := v.rows.appendNewest(nil, []byte(key), v.Revision, false)
+	return ok
+}

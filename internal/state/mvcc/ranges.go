@@ -13,6 +13,9 @@ import (
 type reads interface {
 	// scan starts a walk over a range at a revision. The caller closes it.
 	scan(key, end []byte, rev id.Revision) (*scan, error)
+	// newest is the newest version of a key but for its value, if there is one that
+	// is not a tombstone.
+	newest(key []byte) (tip, bool, error)
 }
 
 // rangeAt answers a range whose revision has been judged: rev is what to read

@@ -26,6 +26,11 @@ import (
 //   - What a reader finds in changed beyond R, or of another key of the same hash,
 //     only makes it ask the engine.
 //
+// A row that is here is brought up to date when its key is written, so that those who
+// read what they have just written find it; what nobody has read is not put in. The
+// applier never waits for a reader: while one copies, the entry stays as it was, and
+// is older than the last change.
+//
 // When all rows of the group are replaced, there is a new cache with the next view.
 type rowCache struct {
 	seed    maphash.Seed
@@ -54,10 +59,24 @@ const (
 type rowShard struct {
 	mu   sync.Mutex
 	ring []byte
-	// slots are the positions of entries from 1, in sets of rowWays; 0 is none.
-	slots []uint64
+	// slots are in sets of rowWays.
+	slots []rowSlot
 	end   uint64
 }
+
+// rowSlot is the position of an entry from 1, and above it slotTagBits of the key's
+// hash, so that other keys' entries need not be looked at; 0 is none.
+type rowSlot uint64
+
+const slotTagBits = 16
+
+// slotTag is what slots of keys of a hash have in front: bits that choose neither the
+// shard nor the set.
+func slotTag(hash uint64) rowSlot { return rowSlot(hash<<4) &^ (1<<(64-slotTagBits) - 1) }
+
+func (s rowSlot) tagged(hash uint64) bool { return (s^slotTag(hash))>>(64-slotTagBits) == 0 }
+
+func (s rowSlot) position() uint64 { return uint64(s & (1<<(64-slotTagBits) - 1)) }
 
 // newRowCache makes a cache of about so many bytes; nil for too few.
 func newRowCache(budget int) *rowCache {
@@ -69,22 +88,42 @@ func newRowCache(budget int) *rowCache {
 	sets := 1 << (bits.Len(uint(ring/rowShare/rowWays)) - 1)
 	for i := range c.shards {
 		c.shards[i].ring = make([]byte, ring)
-		c.shards[i].slots = make([]uint64, sets*rowWays)
+		c.shards[i].slots = make([]rowSlot, sets*rowWays)
 	}
 	return c
 }
 
-// wrote is told of every change, in the applier's turn.
-func (c *rowCache) wrote(key []byte, at id.Revision) {
-	if c != nil {
-		c.changedAt(maphash.Bytes(c.seed, key)).Store(uint64(at))
+// wrote is told of every change, in the applier's turn: row is what the key's newest
+// row is now, nil for a tombstone.
+func (c *rowCache) wrote(key, row []byte, at id.Revision) {
+	if c == nil {
+		return
+	}
+	hash := maphash.Bytes(c.seed, key)
+	mark := c.changedAt(hash)
+	if before := mark.Load(); before >= uint64(at) {
+		// One command may change a key twice: what the first change left is not the row.
+		mark.Store(before + 1)
+		return
+	}
+	mark.Store(uint64(at))
+	if row == nil || rowHead+len(key)+len(row) > longestKept {
+		return
+	}
+	s, slots := c.set(hash)
+	if !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if slot := s.find(slots, hash, key); slot != nil {
+		s.fill(slot, hash, key, row, at, at)
 	}
 }
 
 func (c *rowCache) changedAt(hash uint64) *atomic.Uint64 { return &c.changed[hash%changedMarks] }
 
 // set is the shard of a hash and its places in the index.
-func (c *rowCache) set(hash uint64) (*rowShard, []uint64) {
+func (c *rowCache) set(hash uint64) (*rowShard, []rowSlot) {
 	s := &c.shards[hash>>60]
 	at := (hash >> 16) % uint64(len(s.slots)/rowWays) * rowWays
 	return s, s.slots[at : at+rowWays]
@@ -98,21 +137,20 @@ func (c *rowCache) appendNewest(dst, key []byte, at id.Revision, keysOnly bool) 
 	s, slots := c.set(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, slot := range slots {
-		if e := s.entry(slot); e != nil && bytes.Equal(e.key(), key) {
-			if e.readAt() < changed || e.mod() > uint64(at) {
-				return dst, false
-			}
-			return appendItem(dst, key, e.row(), keysOnly), true
-		}
+	slot := s.find(slots, hash, key)
+	if slot == nil {
+		return dst, false
 	}
-	return dst, false
+	e := s.entry(*slot)
+	if e.readAt() < changed || e.mod() > uint64(at) {
+		return dst, false
+	}
+	return appendItem(dst, key, e.row(), keysOnly), true
 }
 
 // keep puts in a row that was read as the newest of its key by a view of a revision.
 func (c *rowCache) keep(key, row []byte, mod, readAt id.Revision) {
-	size := rowHead + len(key) + len(row)
-	if size > longestKept {
+	if rowHead+len(key)+len(row) > longestKept {
 		return
 	}
 	hash := maphash.Bytes(c.seed, key)
@@ -122,29 +160,54 @@ func (c *rowCache) keep(key, row []byte, mod, readAt id.Revision) {
 	s, slots := c.set(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	into := &slots[0]
-	for i := range slots {
-		e := s.entry(slots[i])
-		if e == nil {
-			slots[i] = 0
-		} else if bytes.Equal(e.key(), key) {
-			if e.readAt() >= uint64(readAt) {
-				return
+	into := s.find(slots, hash, key)
+	if into == nil {
+		into = s.oldest(slots)
+	} else if s.entry(*into).readAt() >= uint64(readAt) {
+		return
+	}
+	s.fill(into, hash, key, row, mod, readAt)
+}
+
+// find is the slot of a key's entry, nil if there is none.
+func (s *rowShard) find(slots []rowSlot, hash uint64, key []byte) *rowSlot {
+	for i, slot := range slots {
+		if slot.tagged(hash) {
+			if e := s.entry(slot); e != nil && bytes.Equal(e.key(), key) {
+				return &slots[i]
 			}
-			into = &slots[i]
-			break
-		}
-		if slots[i] < *into {
-			into = &slots[i]
 		}
 	}
-	*into = s.add(size) + 1
-	e := s.entry(*into)
-	binary.LittleEndian.PutUint32(e, uint32(len(key)))
-	binary.LittleEndian.PutUint32(e[4:], uint32(len(row)))
+	return nil
+}
+
+// oldest is the slot to give up: one that says nothing, or that of the oldest entry.
+func (s *rowShard) oldest(slots []rowSlot) *rowSlot {
+	at := &slots[0]
+	for i := range slots {
+		if s.entry(slots[i]) == nil {
+			return &slots[i]
+		}
+		if slots[i].position() < at.position() {
+			at = &slots[i]
+		}
+	}
+	return at
+}
+
+// fill makes a slot that of an entry; where the one before it has the same key and
+// size, in its place.
+func (s *rowShard) fill(slot *rowSlot, hash uint64, key, row []byte, mod, readAt id.Revision) {
+	e := s.entry(*slot)
+	if e == nil || !bytes.Equal(e.key(), key) || len(e.row()) != len(row) {
+		*slot = rowSlot(s.add(rowHead+len(key)+len(row))+1) | slotTag(hash)
+		e = s.entry(*slot)
+		binary.LittleEndian.PutUint32(e, uint32(len(key)))
+		binary.LittleEndian.PutUint32(e[4:], uint32(len(row)))
+		copy(e[rowHead:], key)
+	}
 	binary.LittleEndian.PutUint64(e[8:], uint64(readAt))
 	binary.LittleEndian.PutUint64(e[16:], uint64(mod))
-	copy(e[rowHead:], key)
 	copy(e[rowHead+len(key):], row)
 }
 
@@ -161,11 +224,12 @@ func (s *rowShard) add(size int) (at uint64) {
 
 // entry is what a slot says; nil if it says nothing or what was there is written
 // over.
-func (s *rowShard) entry(slot uint64) rowEntry {
-	if slot == 0 || slot-1+uint64(len(s.ring)) < s.end {
+func (s *rowShard) entry(slot rowSlot) rowEntry {
+	at := slot.position()
+	if at == 0 || at-1+uint64(len(s.ring)) < s.end {
 		return nil
 	}
-	return rowEntry(s.ring[(slot-1)%uint64(len(s.ring)):])
+	return rowEntry(s.ring[(at-1)%uint64(len(s.ring)):])
 }
 
 // rowEntry begins with an entry: lengths of key and row (4 each), the revision it

@@ -57,6 +57,50 @@ func TestCachedRowsAreTheRows(t *testing.T) {
 	}
 }
 
+// Who reads what was written, finds it, if it had been read before: with another length,
+// too, but not when it was deleted, and not when the command that put it deleted it.
+func TestCachedRowsAreBroughtUpToDate(t *testing.T) {
+	k := newStore(t)
+	k.s.KeepRows(rowBudget)
+	k.publish()
+	read := func(want string) {
+		t.Helper()
+		v := k.view.Load()
+		out, got, err := v.AppendRange(nil, get("k", ""), mvcc.AppendLimits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kvs := appended(t, out, got, v.Revision).KVs
+		if want == "" && len(kvs) == 0 || len(kvs) == 1 && string(kvs[0].Value) == want {
+			return
+		}
+		t.Errorf("%+v, want %q", kvs, want)
+	}
+	known := func(want bool) {
+		t.Helper()
+		if k.view.Load().RowKnown("k") != want {
+			t.Errorf("known: %v", !want)
+		}
+	}
+	k.must(put("k", "one"))
+	known(false)
+	read("one")
+	for _, value := range []string{"two", "three and longer", "4"} {
+		k.must(put("k", value))
+		known(true)
+		read(value)
+	}
+	k.must(del("k", ""))
+	known(false)
+	read("")
+	k.must(put("k", "again"))
+	read("again")
+	inner := &command.TxnRequest{Success: []command.Op{{Delete: del("k", "")}}}
+	k.must(&command.TxnRequest{Success: []command.Op{{Put: put("k", "gone")}, {Txn: inner}}})
+	known(false)
+	read("")
+}
+
 // More keys than the cache holds, long and short ones, also some that are too long
 // for it.
 func TestMoreRowsThanTheCacheHolds(t *testing.T) {

@@ -205,7 +205,9 @@ func (s *Store) find(key []byte, rev id.Revision) (v version, ok bool, err error
 	return v, !v.dead, nil
 }
 
-// newest is find of the newest version, for those who need no value of it.
+// newest is find of the newest version, for those who need no value of it. What the
+// engine said is remembered, a key that is not there like one that was deleted: who
+// asks what a txn is to compare asks once more when it puts.
 func (s *Store) newest(key []byte) (t tip, ok bool, err error) {
 	if t := s.tips.get(key); t != nil {
 		return *t, !t.dead, nil
@@ -214,7 +216,12 @@ func (s *Store) newest(key []byte) (t tip, ok bool, err error) {
 		return tip{}, false, nil
 	}
 	v, ok, err := s.find(key, latest)
-	return tipOf(&v), ok, err
+	if err != nil {
+		return tip{}, false, err
+	}
+	v.dead = !ok
+	s.tips.put(key, &v)
+	return tipOf(&v), ok, nil
 }
 
 // scan is the reads of commands: they see what was written before them.
@@ -265,6 +272,11 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	s.row = appendVersion(s.row[:0], v)
 	s.key = keys.AppendVersion(s.key[:0], s.group, key, v.mod, v.sub)
 	s.batch.Set(s.key, s.row)
+	if v.dead {
+		s.rows.wrote(key, nil, v.mod)
+	} else {
+		s.rows.wrote(key, s.row, v.mod)
+	}
 	c.key, c.dead = key, v.dead
 	s.events.add(key, s.row, v.mod, v.sub, c)
 	s.row = appendChange(s.row[:0], c)
@@ -272,7 +284,6 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	s.batch.Set(s.key, s.row)
 	s.over.add(key, v)
 	s.tips.put(key, v)
-	s.rows.wrote(key, v.mod)
 	switch {
 	case v.dead && (!defect.On(defect.CountForgetsDelete) || s.sub == 0):
 		s.counts.record(v.mod, key, -1)

@@ -25,6 +25,11 @@ func tipOf(v *version) tip {
 	return tip{create: v.create, mod: v.mod, number: v.number, lease: v.lease, sub: v.sub, value: uint32(len(v.value)), dead: v.dead}
 }
 
+// version is the version without its value.
+func (t *tip) version() version {
+	return version{create: t.create, mod: t.mod, sub: t.sub, number: t.number, lease: t.lease, dead: t.dead}
+}
+
 // superseding is the change that replaces the version.
 func (t *tip) superseding() change {
 	return change{prevMain: t.mod, prevSub: t.sub, prevValue: int(t.value)}

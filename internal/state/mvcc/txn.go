@@ -74,6 +74,17 @@ func step(path *[]bool) bool {
 // holds judges one compare: every key of its range must satisfy it. No key at
 // all is compared as zeroes, but fails a compare of values.
 func holds(from reads, c *command.Compare, rev id.Revision) (bool, error) {
+	if len(c.End) == 0 && c.Target != command.CompareValue {
+		t, ok, err := from.newest(c.Key)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			t = tip{}
+		}
+		v := t.version()
+		return satisfies(c, &v), nil
+	}
 	sc, err := from.scan(c.Key, c.End, rev)
 	if err != nil {
 		return false, err

@@ -112,6 +112,20 @@ func (v *View) scan(key, end []byte, rev id.Revision) (*scan, error) {
 	return s, s.start(key, end)
 }
 
+// newest reads a key at the view's revision.
+func (v *View) newest(key []byte) (tip, bool, error) {
+	s, err := v.scan(key, nil, v.Revision)
+	defer s.close()
+	if err != nil {
+		return tip{}, false, err
+	}
+	_, found, err := s.next()
+	if err != nil || found == nil {
+		return tip{}, false, err
+	}
+	return tipOf(found), true, nil
+}
+
 // open takes an iterator first and looks at the horizon second: a compaction
 // publishes its revision before it deletes, so what the iterator does not see is
 // forbidden by then.
