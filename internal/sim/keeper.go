@@ -181,7 +181,7 @@ func (w *world) fills(end env.Instant, r *replica) {
 	full := func() bool { return anyAlarm(w.ledger.alarms.now, command.AlarmNoSpace) }
 	for w.failure == nil && !full() {
 		switch over := func() bool { return r.bytes() >= r.room.quota }; {
-		case beyond && over(): // unless removal is faster than its next look
+		case beyond && over() && r.room.beyond: // unless removal is faster than its next look
 			w.await(end, "the alarm of who is beyond his quota is told", func() bool { return full() || !over() })
 		case beyond && r.bytes()+2*bigBytes >= r.room.quota:
 			w.puts(end, r, c.big())

@@ -73,6 +73,11 @@ type room struct {
 	reading int64
 	low     bool
 	over    env.Instant
+	// grown is where the latest command stands that cost space, beyond whether it led
+	// the member beyond its quota, or stands there: deletions add to the count, too, and
+	// are no reason for an alarm.
+	grown  id.Index
+	beyond bool
 	// due is when KeepSpace is to be called, in true time.
 	due env.Instant
 }
@@ -88,6 +93,7 @@ func (w *world) newRoom(r *replica) room {
 
 // begin begins a run.
 func (o *room) begin(r *replica) {
+	o.grown, o.beyond = 0, false
 	if r.w.swarm.space.some() {
 		o.reading, o.low, o.due = plenty, false, r.w.env.Now()
 	}
@@ -141,6 +147,9 @@ func (r *replica) freed() int64 { return r.state.View().State().Removed }
 
 // grown is told that a member has applied something.
 func (w *world) grown(r *replica) {
+	if at := r.state.View().Grown(); at > r.room.grown {
+		r.room.grown, r.room.beyond = at, r.bytes() >= r.room.quota
+	}
 	for _, c := range w.spenders {
 		if c.errand != nil && c.errand.t.replica == r {
 			c.errand.peak = max(c.errand.peak, r.bytes())
