@@ -68,3 +68,46 @@ func TestWhoDisarmsFirstAndDeletesThenIsNotStopped(t *testing.T) {
 	s.keeper.still = false
 	s.end()
 }
+
+// A member looks ten times a second. An alarm that was raised for what it holds and ended
+// again in between is ended: it came back, since the member had not seen it. (World
+// 10001158, in which the member lagged.)
+func TestAnAlarmThatEndsBetweenTwoLooksStaysEnded(t *testing.T) {
+	s := newScene(t, 1, func(s *swarm) {
+		s.space = spaceSwarm{quota: 20_000, spenders: 1, pause: never, keep: never}
+	})
+	c, r := s.spenders[0], s.leader()
+	s.keeper.still, c.wakeAt = true, env.Never
+	for r.bytes()+2*bigBytes < r.room.quota {
+		if err := s.spend(r, c.big()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.until("it has just looked", func() bool { return r.room.due > s.env.Now().Add(95*time.Millisecond) })
+	for n := 0; r.bytes() < r.room.quota; n++ {
+		client := s.clients[n%len(s.clients)]
+		client.begin(r, draft{request: c.big()})
+		s.until("it is put", func() bool { return client.current == nil })
+	}
+	full := command.Alarm{Member: r.member, Type: command.AlarmNoSpace}
+	for _, body := range []command.Body{&command.AlarmRaise{Alarm: full}, &command.AlarmDisarm{Alarm: full}} {
+		if err := s.spend(r, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.room.due < s.env.Now() || len(s.ledger.alarms.now) > 0 {
+		t.Fatalf("it has looked meanwhile, or alarms are %v", s.ledger.alarms.now)
+	}
+	s.pass(400 * time.Millisecond)
+	if len(s.ledger.alarms.now) > 0 {
+		t.Errorf("alarms %v, and nothing has grown", s.ledger.alarms.now)
+	}
+	client := s.clients[0]
+	client.begin(r, draft{request: c.big()})
+	s.until("it is told of what grew after that", func() bool { return slices.Contains(s.ledger.alarms.now, full) })
+	end := s.env.Now().Add(s.calmBound())
+	s.keeps(end, r, func(t *talk) { s.keeper.tidy(t) })
+	s.keeps(end, r, func(t *talk) { s.keeper.disarm(t, []command.Alarm{full}) })
+	s.keeper.still = false
+	s.end()
+}

@@ -24,6 +24,7 @@ type View struct {
 	auth    *auth.Table
 	horizon mvcc.Horizon
 	grown   id.Index
+	excused map[id.Member]id.Index
 	machine *Machine
 }
 
@@ -37,7 +38,7 @@ func (m *Machine) publish() {
 		m.shown = now.Compacted
 	}
 	v := &View{
-		kv: m.store.View(m.loads, m.ask), At: m.mark, members: m.members, alarms: m.alarms, auth: m.auth, grown: m.grown, machine: m,
+		kv: m.store.View(m.loads, m.ask), At: m.mark, members: m.members, alarms: m.alarms, auth: m.auth, grown: m.grown, excused: m.excused, machine: m,
 		horizon: mvcc.Horizon{Compacted: m.shown, Loads: m.loads},
 	}
 	v.kv.Compacted = m.shown
