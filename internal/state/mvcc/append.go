@@ -54,6 +54,7 @@ func (v *View) AppendRange(dst []byte, r *command.RangeRequest, most AppendLimit
 	if err != nil {
 		return dst, Appended{}, err
 	}
+	s.rows = !r.Filtered()
 	out, got, err := appendAll(dst, s, r, most)
 	if err != nil {
 		return out[:len(dst)], Appended{}, err

@@ -95,15 +95,34 @@ func decodeVersion(row []byte, main id.Revision, sub uint32) (version, error) {
 	if v.create <= 0 || v.create > v.mod || v.number <= 0 {
 		return version{}, errRow
 	}
-	if len(rest) == 0 {
-		return v, nil
-	}
-	n, value, ok := uvarint(rest[1:])
-	if rest[0] != tagValue || !ok || n == 0 || n != uint64(len(value)) {
+	v.value, ok = valueOf(rest)
+	if !ok {
 		return version{}, errRow
 	}
-	v.value = value
 	return v, nil
+}
+
+// decodeHead is decodeVersion for who takes the row as it is: of what is before the
+// value it looks at no more than its length and whether it is a tombstone's.
+func decodeHead(row []byte, main id.Revision, sub uint32) (version, error) {
+	if len(row) < 2 || row[0]&^flagDead != 0 || len(row) < 2+int(row[1]) {
+		return version{}, errRow
+	}
+	v := version{mod: main, sub: sub, dead: row[0] == flagDead}
+	var ok bool
+	if v.value, ok = valueOf(row[2+int(row[1]):]); !ok || v.dead && len(v.value) > 0 {
+		return version{}, errRow
+	}
+	return v, nil
+}
+
+// valueOf is the value at the end of a row, which may be none.
+func valueOf(rest []byte) (value []byte, ok bool) {
+	if len(rest) == 0 {
+		return nil, true
+	}
+	n, value, ok := uvarint(rest[1:])
+	return value, ok && rest[0] == tagValue && n != 0 && n == uint64(len(value))
 }
 
 // field takes a field off the front of b if it is the next one. It is false for

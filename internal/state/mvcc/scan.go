@@ -43,6 +43,9 @@ type scan struct {
 	one       bool
 	// graves says that tombstones are yielded too.
 	graves bool
+	// rows says that the caller takes rows as they are: of what is found only the value
+	// and the position are known.
+	rows bool
 	// counted, when set, spares rest a walk.
 	counted *counted
 	// user and found are the engine's next key and version, if have.
@@ -174,7 +177,7 @@ func (s *scan) advance() error {
 			newer = 0
 			continue
 		}
-		v, err := versionAt(s.it, key, main, sub)
+		v, err := rowAt(s.it, key, main, sub, s.rows)
 		if err != nil {
 			return err
 		}
@@ -196,11 +199,19 @@ func (s *scan) advance() error {
 
 // versionAt reads the row that an iterator stands at.
 func versionAt(it engine.Iterator, key []byte, main id.Revision, sub uint32) (version, error) {
+	return rowAt(it, key, main, sub, false)
+}
+
+// rowAt is versionAt, and of the head alone if that is enough.
+func rowAt(it engine.Iterator, key []byte, main id.Revision, sub uint32, head bool) (v version, err error) {
 	row, err := it.Value()
-	if err != nil {
-		return version{}, &DamageError{keys.Text(key).String(), err}
+	switch {
+	case err != nil:
+	case head:
+		v, err = decodeHead(row, main, sub)
+	default:
+		v, err = decodeVersion(row, main, sub)
 	}
-	v, err := decodeVersion(row, main, sub)
 	if err != nil {
 		return version{}, &DamageError{keys.Text(key).String(), err}
 	}

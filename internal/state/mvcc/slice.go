@@ -93,6 +93,7 @@ func (v *View) slice(r *command.RangeRequest, rev id.Revision, at *Place, most P
 	if err != nil {
 		return err
 	}
+	s.rows = !r.Filtered()
 	was := *at
 	if err := s.slice(r, at, most, take); err != nil {
 		*at = was

@@ -16,7 +16,7 @@ import (
 // 35).
 const (
 	DefaultMemtableBytes = 16 << 20
-	DefaultCacheBytes    = 48 << 20
+	DefaultCacheBytes    = 96 << 20
 	DefaultMaxIterators  = 1024
 )
 
@@ -43,7 +43,7 @@ type Options struct {
 	Dir string
 	// MemtableBytes is the size of one of the two memtables (default 16 MB).
 	MemtableBytes int
-	// CacheBytes is the size of the block cache (default 48 MB).
+	// CacheBytes is the size of the block cache (default 96 MB).
 	CacheBytes int64
 	// MaxIterators is how many may be open at once (default 1024, rule 23).
 	MaxIterators int
