@@ -173,6 +173,16 @@ func (w *world) voters() (list []*replica) {
 	return list
 }
 
+// present are all that belong to the group, learners too.
+func (w *world) present() (list []*replica) {
+	for _, r := range w.replicas {
+		if w.ledger.conf().Conf.Has(r.member) && r.host != nil {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
 // fills fills a member: what he writes himself it admits up to its quota, what another one
 // has admitted may lead beyond.
 func (w *world) fills(end env.Instant, r *replica) {
@@ -189,6 +199,8 @@ func (w *world) fills(end env.Instant, r *replica) {
 			w.await(end, "the alarm is told to who was refused", full)
 		}
 	}
+	// A learner that lags finds out later than others that it is full, too.
+	w.rest(end)
 	w.looks()
 	for _, m := range w.voters() {
 		if w.failure == nil && !c.insist(end, m, func() command.Body { return c.put() }) {
@@ -204,14 +216,14 @@ func (w *world) fills(end env.Instant, r *replica) {
 	}
 	var upto id.Revision
 	w.keeps(end, r, func(t *talk) { w.keeper.tidy(t); upto = w.ledger.oracle.Compacted() })
-	for _, m := range w.voters() {
+	for _, m := range w.present() {
 		w.await(end, fmt.Sprintf("%v has removed everything up to %d", m, upto), func() bool {
 			_, removed := m.services.Removal()
 			return removed >= upto
 		})
 	}
 	// What grows at one before another has removed is right to bring the other's alarm back.
-	if slices.ContainsFunc(w.voters(), func(m *replica) bool { return m.bytes()+2000 >= m.room.quota }) {
+	if slices.ContainsFunc(w.present(), func(m *replica) bool { return m.bytes()+2000 >= m.room.quota }) {
 		return
 	}
 	for _, m := range w.voters() {
