@@ -11,6 +11,9 @@ const usage = `Usage:
   etcd gateway start [flags]
     Pass the connections of clients on to the members of a cluster.
 
+  etcd grpc-proxy start [flags]
+    Pass the calls of clients on, and what many ask for once only.
+
   etcd --version
     Print the versions.
 
@@ -34,6 +37,9 @@ func HelpText() string {
 			b.WriteString("  --" + o.name + " '" + o.def + "'\n    " + o.help + "\n")
 			if o.state == accepted {
 				b.WriteString("    Accepted, no effect: " + notes[o.name] + "\n")
+			}
+			if o.name == "feature-gates" {
+				b.WriteString(gatesHelp())
 			}
 		}
 	}

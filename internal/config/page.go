@@ -22,12 +22,13 @@ func Page() string {
 	}
 	b.WriteString("\n## Feature gates\n\n`--feature-gates=Name=true,Other=false`. `AllAlpha` and `AllBeta` stand for all of a kind.\n\n" +
 		"| gate | kind | default | what it does |\n|---|---|---|---|\n")
-	for _, gate := range gates {
-		kind, def := "beta", "true"
-		if gate.alpha {
-			kind, def = "alpha", "false"
+	for i := range gates {
+		g := &gates[i]
+		text := g.note
+		if g.field == nil {
+			text = strings.TrimSpace(stateWord(accepted)) + " " + text
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s%s |\n", gate.name, kind, def, gate.note, stateWord(gate.state))
+		fmt.Fprintf(&b, "| `%s` | %s | %t | %s |\n", g.name, strings.ToLower(strings.TrimPrefix(g.kind(), "All")), g.standard(), text)
 	}
 	b.WriteString(pageRemoved)
 	for _, name := range slices.Sorted(maps.Keys(removed)) {
@@ -112,7 +113,7 @@ client-transport-security:
 ` + "```" + `
 
 Some flags tune what only etcd's own store and log have. Their values are checked, so that every unit file works as it stands, and change nothing, for the
-reason in the table; the log says so once, at the start, of one that is given a value other than its default.
+reason in the table; the log says so once, at the start, of one that is given a value other than its default. The same goes for some [feature gates](#feature-gates).
 `
 
 const pageRemoved = `

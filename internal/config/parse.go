@@ -186,6 +186,7 @@ func (p *parser) judge() {
 				slog.String("value", value), slog.String("reason", notes[o.name]))
 		}
 	}
+	p.tellIdle()
 	for i, out := range p.config.LogOutputs {
 		if out == journal {
 			p.warn(slog.LevelWarn, "log output is not yet supported; logs go to standard error", slog.String("output", out))
