@@ -103,3 +103,52 @@ func TestAMemberWithOtherData(t *testing.T) {
 		})
 	}
 }
+
+// What a compaction left is compared again and again as long as a member is away, and so
+// one whose data differs is found when it is back; once all were there it is not compared
+// again. (The comparisons of everything beside it are a clock.)
+func TestACompactionIsComparedUntilAllWereThere(t *testing.T) {
+	t.Parallel()
+	log := &lines{}
+	tb := newTable(t, 3)
+	tb.log = slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})
+	compared := func(words ...string) int { return log.count(append(words, "compared data with the other members")...) }
+	compact := func(rev int64) {
+		tb.eventually("a compaction", func(ctx context.Context) bool {
+			_, err := pb.NewKVClient(tb.seats[0].conn).Compact(ctx, &pb.CompactionRequest{Revision: rev})
+			return err == nil || status.Convert(err).Message() == "etcdserver: mvcc: required revision has been compacted"
+		})
+	}
+	gate := []string{"--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=50ms"}
+	tb.flags = append(gate, "--corrupt-check-time=50ms")
+	tb.start("new", tb.seats...)
+	for i, value := range []string{"honest", "more", "most"} {
+		tb.put(tb.seats[0], string(rune('k'+i)), value)
+	}
+	tb.everywhere("m", "most")
+	compact(2)
+	tb.eventually("a comparison of what the compaction left", func(context.Context) bool { return compared("revision=2 ", "all=true") > 0 })
+	tb.eventually("ten comparisons of everything", func(context.Context) bool { return compared("revision=4 ", "all=true") >= 10 })
+	// Each that has led since then knows for itself what was compared.
+	if n := compared("revision=2 ", "all=true"); n > len(tb.seats) {
+		t.Errorf("what all agreed on was compared %d times", n)
+	}
+
+	tb.flags = gate
+	for _, s := range tb.seats {
+		s.stop()
+	}
+	liar := tb.seats[2]
+	forge(t, liar.dir, "honest", "crooks")
+	tb.start("new", tb.seats[:2]...)
+	compact(3)
+	tb.eventually("a second comparison without the member", func(context.Context) bool { return compared("revision=3 ", "all=false") >= 2 })
+	if n := compared("revision=3 ", "all=true"); n > 0 {
+		t.Error("two of three are said to be all")
+	}
+	tb.start("new", liar)
+	tb.eventually("the alarm", func(ctx context.Context) bool {
+		r, err := pb.NewMaintenanceClient(tb.seats[0].conn).Alarm(ctx, &pb.AlarmRequest{})
+		return err == nil && len(r.Alarms) == 1 && r.Alarms[0].Alarm == pb.AlarmType_CORRUPT && r.Alarms[0].MemberID == liar.id()
+	})
+}

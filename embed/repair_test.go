@@ -41,12 +41,18 @@ func (l *lines) forget() {
 }
 
 // has says whether a line has all the words.
-func (l *lines) has(words ...string) bool {
+func (l *lines) has(words ...string) bool { return l.count(words...) > 0 }
+
+// count says how many lines have all the words.
+func (l *lines) count(words ...string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(strings.Split(string(l.text), "\n"), func(line string) bool {
-		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
-	})
+	for line := range strings.Lines(string(l.text)) {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+			n++
+		}
+	}
+	return n
 }
 
 // flipIn flips bits in the files of one kind of a directory, in every block that is

@@ -27,9 +27,6 @@ func (l *lines) String() string {
 	return string(l.text)
 }
 
-// count is how often a part stands in them.
-func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
-
 // pki is the files of a cluster whose authority is replaced.
 type pki struct {
 	t            *testing.T
