@@ -22,7 +22,8 @@ import (
 // logs are the outputs of a process's log.
 type logs struct {
 	*slog.Logger
-	files []logOutput
+	files   []logOutput
+	journal *journal // nil if it is none of them
 }
 
 // logOutput is a file that can be opened again, after somebody has moved it away.
@@ -32,7 +33,10 @@ type logOutput interface {
 }
 
 // openLog opens the outputs that the configuration names.
-func openLog(cfg *Config) (_ *logs, err error) {
+func openLog(cfg *Config) (*logs, error) { return openLogsTo(cfg, journalSocket) }
+
+// openLogsTo is openLog with the place of systemd's journal.
+func openLogsTo(cfg *Config, socket string) (_ *logs, err error) {
 	l := &logs{}
 	defer func() {
 		if err != nil {
@@ -40,12 +44,19 @@ func openLog(cfg *Config) (_ *logs, err error) {
 		}
 	}()
 	var outputs []io.Writer
+	var noJournal error
 	for _, name := range cfg.LogOutputs {
 		switch name {
 		case config.LogDefault, "stderr":
 			outputs = append(outputs, os.Stderr)
 		case "stdout":
 			outputs = append(outputs, os.Stdout)
+		case config.LogJournal:
+			if l.journal, noJournal = openJournal(socket, os.Stderr); noJournal != nil {
+				outputs = append(outputs, os.Stderr)
+			} else {
+				outputs = append(outputs, l.journal)
+			}
 		default:
 			file, err := openOutput(cfg, name)
 			if err != nil {
@@ -63,6 +74,9 @@ func openLog(cfg *Config) (_ *logs, err error) {
 		return nil, err
 	}
 	l.Logger = telemetry.New(io.MultiWriter(outputs...), time.Now, format, level)
+	if noJournal != nil {
+		l.Warn("there is no journal of systemd here; its lines go to standard error", "output", config.LogJournal, "error", noJournal.Error())
+	}
 	return l, nil
 }
 
@@ -88,11 +102,14 @@ func openOutput(cfg *Config, name string) (logOutput, error) {
 	return r, f.Close()
 }
 
-// close closes the files. Lines written afterwards are lost, but for those that also
+// close closes the files and the journal. Lines written afterwards are lost, but for those that also
 // go elsewhere.
 func (l *logs) close() {
 	for _, f := range l.files {
 		f.Close()
+	}
+	if l.journal != nil {
+		l.journal.Close()
 	}
 }
 

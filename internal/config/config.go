@@ -253,8 +253,13 @@ const (
 	FormatConsole = "console"
 )
 
-// LogDefault is the log output that stands for standard error.
-const LogDefault = "default"
+// Values among Config.LogOutputs, beside "stderr", "stdout" and paths.
+const (
+	// LogDefault stands for standard error.
+	LogDefault = "default"
+	// LogJournal is systemd's journal, with a priority for each line.
+	LogJournal = "systemd/journal"
+)
 
 // Default returns the configuration of an empty command line in an empty
 // environment.

@@ -24,10 +24,6 @@ const (
 	archVariable   = "ETCD_UNSUPPORTED_ARCH"
 	verVariable    = "ETCD_VERSION"
 	fileVariable   = "ETCD_CONFIG_FILE"
-
-	// journal is a log output of etcd's. Under systemd standard error reaches
-	// the same journal.
-	journal = "systemd/journal"
 )
 
 // Parse reads the arguments, without the program's name, and the environment in
@@ -187,12 +183,6 @@ func (p *parser) judge() {
 		}
 	}
 	p.tellIdle()
-	for i, out := range p.config.LogOutputs {
-		if out == journal {
-			p.warn(slog.LevelWarn, "log output is not yet supported; logs go to standard error", slog.String("output", out))
-			p.config.LogOutputs[i] = "stderr"
-		}
-	}
 	if p.config.QuotaBackendBytes > unwiseQuota {
 		p.warn(slog.LevelWarn, "the space quota is larger than is recommended",
 			slog.Int64("quota-backend-bytes", p.config.QuotaBackendBytes), slog.Int64("recommended-bytes", unwiseQuota))

@@ -349,13 +349,6 @@ func TestUntestedArchitectureNeedsAWord(t *testing.T) {
 	}
 }
 
-func TestJournalFallsBackToStandardError(t *testing.T) {
-	c, warnings := mustParse(t, []string{"--log-outputs=systemd/journal"}, nil)
-	if len(warnings) != 1 || !slices.Equal(c.LogOutputs, []string{"stderr"}) {
-		t.Errorf("%v %v", c.LogOutputs, warnings)
-	}
-}
-
 func TestHelpAndVersion(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		if e := mustFail(t, []string{arg}, nil); e.Code != 0 || e.Stdout != HelpText() || e.Stderr != "" {

@@ -270,7 +270,7 @@ var table = []option{
 
 	{"logger", "zap", logging, ready, bind(parseText, func(c *Config) *string { return &c.Logger }), "Kind of structured logs: zap."},
 	{"log-outputs", LogDefault, logging, ready, bind(parseList, func(c *Config) *[]string { return &c.LogOutputs }),
-		"Where logs go: default (standard error), stderr, stdout, or file paths, separated by commas."},
+		"Where logs go: default (standard error), stderr, stdout, systemd/journal, or file paths, separated by commas."},
 	{"log-level", "info", logging, ready, bind(parseText, func(c *Config) *string { return &c.LogLevel }),
 		"Lowest level that is logged: debug, info, warn, error, panic or fatal."},
 	{"log-format", FormatJSON, logging, ready, bind(parseText, func(c *Config) *string { return &c.LogFormat }),

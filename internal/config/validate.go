@@ -57,7 +57,7 @@ func (c *Config) checkLogging() error {
 
 // isFile says whether a log output is a path and not one of the words.
 func isFile(output string) bool {
-	return !slices.Contains([]string{LogDefault, "stderr", "stdout", journal}, output)
+	return !slices.Contains([]string{LogDefault, "stderr", "stdout", LogJournal}, output)
 }
 
 func (c *Config) checkListeners() error {
