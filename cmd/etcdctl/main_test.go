@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/kvorum/kvorum/embed"
@@ -75,9 +76,13 @@ func TestOurProxyOnInstalledEtcd(t *testing.T) {
 	script.RunThrough(t, "testdata", script.Ours(), script.Installed(t, "etcd"), script.Ours(), throughProxies...)
 }
 
+// Two stories do not hold behind the proxy of etcd 3.4.23, whichever etcd it asks: it
+// passes no request for progress on, and refuses calls that log in for a second after a
+// member was not there, in which one that starts as fast as ours is back.
 func TestInstalledProxyOnOurEtcd(t *testing.T) {
 	skipWithoutProxies(t)
-	script.RunThrough(t, "testdata", script.Installed(t, "etcd"), script.Ours(), script.Ours(), throughProxies...)
+	names := slices.DeleteFunc(slices.Clone(throughProxies), func(name string) bool { return name == "auth" || name == "watch-interactive" })
+	script.RunThrough(t, "testdata", script.Installed(t, "etcd"), script.Ours(), script.Ours(), names...)
 }
 
 // proxyStories is the variable that has all stories told through all proxies.
