@@ -40,7 +40,7 @@ type delivery struct {
 
 // ear is one stream of watches.
 type ear struct {
-	stream pb.Watch_WatchClient
+	stream watching
 	// took are the latencies of events since begin.
 	took atomic.Pointer[histogram]
 	last []int64 // the newest revision that each watch was told, by its ID
@@ -63,7 +63,7 @@ func gather(ctx context.Context, s Server, p watchPlan) (*audience, error) {
 		e := &ear{}
 		e.took.Store(new(histogram))
 		a.ears = append(a.ears, e)
-		if e.stream, err = pb.NewWatchClient(a.conns.all[i%len(a.conns.all)]).Watch(ctx); err != nil {
+		if e.stream, err = openWatching(ctx, a.conns.all[i%len(a.conns.all)]); err != nil {
 			a.close()
 			return nil, err
 		}
@@ -88,19 +88,18 @@ func (e *ear) create(p watchPlan, i int) error {
 	for w := i; w < p.watchers; w += p.streams {
 		n++
 		key, end := p.watched(w)
-		r := &pb.WatchCreateRequest{Key: key, RangeEnd: end, WatchId: int64(n)}
-		if err := e.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}}); err != nil {
+		if err := e.stream.create(&pb.WatchCreateRequest{Key: key, RangeEnd: end, WatchId: int64(n)}); err != nil {
 			return err
 		}
 	}
 	e.last = make([]int64, n+1)
+	var r news
 	for range n {
-		r, err := e.stream.Recv()
-		if err != nil {
+		if err := e.stream.recv(&r); err != nil {
 			return err
 		}
-		if !r.Created || r.Canceled || len(r.Events) > 0 {
-			return fmt.Errorf("not opened: %v", r)
+		if !r.created || r.canceled || len(r.told) > 0 {
+			return fmt.Errorf("not opened: %s", r.reason)
 		}
 	}
 	return nil
@@ -108,33 +107,34 @@ func (e *ear) create(p watchPlan, i int) error {
 
 // listen takes what comes until the audience leaves.
 func (a *audience) listen(ctx context.Context, e *ear) {
+	var r news
 	for {
-		r, err := e.stream.Recv()
+		err := e.stream.recv(&r)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			a.faults.fail("watch: "+errorText(err), 1)
 			return
-		case r.Canceled || r.WatchId < 1 || r.WatchId >= int64(len(e.last)):
-			a.faults.fail(fmt.Sprintf("watch: ended: %s", r.CancelReason), 1)
+		case r.canceled || r.id < 1 || r.id >= int64(len(e.last)):
+			a.faults.fail(fmt.Sprintf("watch: ended: %s", r.reason), 1)
 			return
 		}
 		now := time.Since(a.since)
 		took := e.took.Load()
-		for _, event := range r.Events {
-			if revision := event.Kv.ModRevision; revision <= e.last[r.WatchId] {
+		for _, event := range r.told {
+			if event.revision <= e.last[r.id] {
 				a.faults.fail("watch: an event twice or out of order", 1)
 			} else {
-				e.last[r.WatchId] = revision
+				e.last[r.id] = event.revision
 			}
-			if value := event.Kv.Value; len(value) >= stampBytes {
+			if value := event.value; len(value) >= stampBytes {
 				took.add(now - time.Duration(binary.LittleEndian.Uint64(value)))
 				a.delivered(binary.LittleEndian.Uint64(value[8:]))
 			}
 		}
 		e.at.Store(int64(now))
-		a.came.Add(int64(len(r.Events)))
+		a.came.Add(int64(len(r.told)))
 	}
 }
 
@@ -227,7 +227,7 @@ func stall(ctx context.Context, s Server, p watchPlan) (*connections, error) {
 		e := &ear{}
 		one := p
 		one.watchers, one.streams, one.on = 1, 1, onPrefix
-		if e.stream, err = pb.NewWatchClient(conns.all[i%len(conns.all)]).Watch(ctx); err == nil {
+		if e.stream, err = openWatching(ctx, conns.all[i%len(conns.all)]); err == nil {
 			err = e.create(one, 0)
 		}
 		if err != nil {

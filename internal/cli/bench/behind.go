@@ -111,28 +111,27 @@ func catchUp(ctx context.Context, s Server, space Space, revisions int) (events 
 	if err != nil {
 		return 0, 0, err
 	}
-	stream, err := pb.NewWatchClient(conns.all[0]).Watch(ctx)
+	stream, err := openWatching(ctx, conns.all[0])
 	if err != nil {
 		return 0, 0, err
 	}
 	target := now.Header.Revision
 	first := max(target-int64(revisions)+1, 1)
 	begin := time.Now()
-	r := &pb.WatchCreateRequest{Key: space.key(0), RangeEnd: space.key(space.Keys), StartRevision: first}
-	if err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}}); err != nil {
+	if err := stream.create(&pb.WatchCreateRequest{Key: space.key(0), RangeEnd: space.key(space.Keys), StartRevision: first}); err != nil {
 		return 0, 0, err
 	}
+	var r news
 	for next := first; next <= target; {
-		r, err := stream.Recv()
-		if err != nil {
+		if err := stream.recv(&r); err != nil {
 			return events, 0, err
 		}
-		if r.Canceled {
-			return events, 0, fmt.Errorf("%s: the watch ended: %v", s.label(), r)
+		if r.canceled {
+			return events, 0, fmt.Errorf("%s: the watch ended: %s", s.label(), r.reason)
 		}
-		for _, e := range r.Events {
-			if e.Kv.ModRevision != next { // each put is a revision
-				return events, 0, fmt.Errorf("%s: revision %d came instead of %d", s.label(), e.Kv.ModRevision, next)
+		for _, e := range r.told {
+			if e.revision != next { // each put is a revision
+				return events, 0, fmt.Errorf("%s: revision %d came instead of %d", s.label(), e.revision, next)
 			}
 			next++
 			events++

@@ -231,6 +231,8 @@ var watchColumns = []column[Watched]{
 	{"puts/s", func(w Watched) figure { return number(w.Puts.Rate) }},
 	{"put p99", func(w Watched) figure { return span(w.Puts.P99) }},
 	{"puts/s to reference", func(w Watched) figure { return number(w.putRatio()) }},
+	{"server CPU/put", func(w Watched) figure { return span(w.Puts.ServerCPU) }},
+	{"reference's", func(w Watched) figure { return span(w.Reference.ServerCPU) }},
 	{"resident", func(w Watched) figure { return size(w.Puts.Resident) }},
 	{"growth", func(w Watched) figure { return size(w.Growth) }},
 }
