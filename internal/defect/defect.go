@@ -130,6 +130,8 @@ const (
 	PreviousOfNow
 	// GroupSkipsAhead: what was read for one of a group is taken by others who are behind it.
 	GroupSkipsAhead
+	// PileEndSkipped: who reads history that was turned round goes on one revision too late.
+	PileEndSkipped
 	// ExpireOutlivesTerm: the end of a lease is proposed like a client's command (rule 14).
 	ExpireOutlivesTerm
 	// RenewUnconfirmed: a leader renews leases without making sure that it still leads.
@@ -216,7 +218,7 @@ var names = [Count]string{
 	"count-forgets-delete", "fences-outlive-load", "removal-passes-fences",
 	"ring-edge-skipped", "history-overlaps-ring", "ring-outlives-load", "bookmark-of-the-view", "filter-stops-bookmarks",
 	"compacted-watch-hangs", "compaction-eats-delete", "resume-repeats", "future-watch-at-once", "event-before-view",
-	"previous-of-now", "group-skips-ahead",
+	"previous-of-now", "group-skips-ahead", "pile-end-skipped",
 	"expire-outlives-term", "renew-unconfirmed", "renewed-while-ending", "deadline-of-follower", "checkpoint-ignored",
 	"checkpoint-kept", "lease-ends-twice", "detached-key-deleted", "load-not-told", "lost-end-leaks",
 	"rights-outlive-load", "rights-of-before", "rights-of-the-view", "refused-at-once", "token-of-nobody", "token-outlives-disable",

@@ -66,6 +66,10 @@ type Options struct {
 	// FS is the disk of the member, Saves a folder on it for what is there for a while.
 	FS    env.FS
 	Saves string
+	// Rest, when set, has readers of history wait between slices of it (time.Sleep).
+	Rest func(time.Duration)
+	// FarBehind says how history is read for watches that are far behind; zero is the usual.
+	FarBehind watch.Far
 	// ProgressInterval is the time between bookmarks for idle watches, at least 100 ms.
 	ProgressInterval time.Duration
 }
@@ -91,7 +95,8 @@ type Member struct {
 // New makes the services of a member. It follows the leases and the tokens of the
 // state, which nobody else may do.
 func New(opts Options) *Member {
-	m := &Member{opts: opts, hub: newHub(&opts)}
+	m := &Member{opts: opts}
+	m.hub = newHub(&opts, &m.space.spare)
 	m.measured.init()
 	m.Session = m.As(auth.Caller{})
 	m.compactor = newCompactor(opts.Compaction, opts.Clock.Now())

@@ -61,6 +61,8 @@ type SpaceNews struct {
 type space struct {
 	// low says that the disk is below its reserve.
 	low atomic.Bool
+	// spare is how many bytes there were above the reserve at the latest look.
+	spare atomic.Int64
 	// The rest is KeepSpace's alone. judged is the latest growth that there was room for
 	// or that the alarm was raised for, near whether the warning was told.
 	judged  id.Index
@@ -121,6 +123,7 @@ func (m *Member) lookAtDisk() {
 		return // a disk that cannot be asked is not known to be full
 	}
 	reserve := Reserve(disk.Total)
+	m.space.spare.Store(max(disk.Free-reserve, 0))
 	switch low := m.space.low.Load(); {
 	case !low && disk.Free < reserve:
 		m.space.low.Store(true)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/watch"
@@ -11,20 +12,35 @@ import (
 // wait. Readers and writers of now come first.
 const historyAtOnce = 2
 
+// mostRest is how long a reader of history rests at most after a slice; less where the
+// slice took less: together they leave one processor to others.
+const mostRest = 2 * time.Millisecond
+
 // fragmentOverhead is what a response may be larger than the largest command before
 // it is sent in pieces (spec 3.4).
 const fragmentOverhead = 512 << 10
 
-// newHub makes the hub of this member's watches and has it told of what happens.
-func newHub(opts *Options) *watch.Hub {
+// newHub makes the hub of this member's watches and has it told of what happens. room,
+// if the disks are looked at, is what they have to spare.
+func newHub(opts *Options, room *atomic.Int64) *watch.Hub {
 	turn := make(chan struct{}, historyAtOnce)
+	var spare func() int64
+	if opts.Disk != nil {
+		spare = room.Load
+	}
 	hub := watch.New(watch.Options{
 		View: opts.State.KV, Rights: func() any { return opts.State.View().Auth() }, Tasks: opts.Tasks, FragmentBytes: opts.MaxRequestBytes + fragmentOverhead,
-		Pause: runtime.Gosched,
+		Pause: runtime.Gosched, FS: opts.FS, Dir: opts.Saves, Room: spare, Far: opts.FarBehind,
 		Slowly: func(read func()) {
 			turn <- struct{}{}
 			defer func() { <-turn }()
+			if opts.Rest == nil {
+				read()
+				return
+			}
+			begin := opts.Clock.Now()
 			read()
+			opts.Rest(min(opts.Clock.Now().Sub(begin), mostRest))
 		},
 	})
 	rights := opts.State.View().Auth()

@@ -15,6 +15,13 @@ func lagging(s *swarm) {
 	}
 }
 
+// filtering: so many watches that some that are left at the end have filters and ask for
+// bookmarks.
+func filtering(s *swarm) {
+	lagging(s)
+	s.watches.clients, s.watches.most = 8, 8
+}
+
 // overtaking: watches that lag are overtaken by compactions.
 func overtaking(s *swarm) {
 	lagging(s)

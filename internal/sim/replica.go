@@ -20,6 +20,7 @@ import (
 	"github.com/kvorum/kvorum/internal/storage/engine/memdb"
 	"github.com/kvorum/kvorum/internal/storage/raftlog"
 	"github.com/kvorum/kvorum/internal/testkit/model"
+	"github.com/kvorum/kvorum/internal/watch"
 )
 
 // Where a member keeps things on its disk.
@@ -27,6 +28,8 @@ const (
 	logDir   = "wal"
 	storeDir = "db"
 	savesDir = "db/saves"
+	// pilesDir is gone at a start: nothing in it outlives the process.
+	pilesDir = "piles"
 )
 
 // replica is one member with its one group: a machine that outlives it, and the
@@ -112,7 +115,11 @@ func (r *replica) start() {
 	r.w.trace.fold(eventStart, uint64(r.member), uint64(r.runs))
 	r.w.trace.tell(r.w.env.Now(), "%v starts, run %d", r, r.runs)
 	var err error
-	r.guard(func() { err = r.open() })
+	r.guard(func() {
+		if err = r.process.World().FS.RemoveAll(pilesDir); err == nil {
+			err = r.open()
+		}
+	})
 	switch {
 	case r.machine.Disk().Down():
 		r.w.trace.mark(markStartCrash)
@@ -207,7 +214,7 @@ func (r *replica) serve() {
 	s, w := &r.w.swarm, r.process.World()
 	r.services = server.New(server.Options{
 		Member: r.member, Group: r.group, State: r.state, Clock: w.Clock,
-		Tasks: w.Tasks, Rand: w.Rand, MinLeaseTTL: 1, LeaseGrace: s.leases.grace, LeaseCheckpoint: s.leases.checkpoint,
+		Tasks: w.Tasks, Rand: w.Rand, FS: w.FS, Saves: pilesDir, FarBehind: r.farBehind(), MinLeaseTTL: 1, LeaseGrace: s.leases.grace, LeaseCheckpoint: s.leases.checkpoint,
 		Timeout: s.load.timeout, MaxRequestBytes: s.requestBytes(), MaxTxnOps: 128,
 		Peers: &peers{r, r.runs}, StrictReconfig: s.members.strict, MaxLearners: s.members.maxLearners,
 		Auth: r.w.auth(r), Quota: r.room.quota, BackPressure: s.space.backPressure, Disk: r.room.ask(r), SpaceNews: r.room.hear(r),
@@ -217,6 +224,12 @@ func (r *replica) serve() {
 	if r.expireAt = env.Never; s.leases.some() {
 		r.expireAt = r.w.env.Now()
 	}
+}
+
+// farBehind is how watches that are far behind read: never turned round, in memory,
+// with a file. What they see may not depend on it.
+func (r *replica) farBehind() watch.Far {
+	return []watch.Far{{}, {Revisions: 6, Pile: 1 << 10, Memory: 1 << 20}, {Revisions: 12, Pile: 200, Memory: 500}}[(r.number+r.runs)%3]
 }
 
 // retention draws after how many bytes of the log a run flushes its store, and how
@@ -329,7 +342,7 @@ func (r *replica) refuse(err error) {
 // the next run reads it.
 func (r *replica) flip(rand *simenv.Rand, ofLog bool) {
 	disk := r.machine.Disk()
-	files := disk.Files()
+	files := slices.DeleteFunc(disk.Files(), func(file string) bool { return strings.HasPrefix(file, pilesDir+"/") })
 	if ofLog {
 		files = slices.DeleteFunc(files, func(file string) bool { return !strings.HasSuffix(file, ".wal") })
 	}

@@ -45,6 +45,13 @@ type Options struct {
 	// first; nil is none.
 	Slowly func(read func())
 	Pause  func()
+	// FS is the disk and Dir a folder on it for history that is turned round for those
+	// who are far behind; without FS none is. Room is how many bytes there are to spare;
+	// nil: enough. Far says who is far behind; zero is the usual.
+	FS   env.FS
+	Dir  string
+	Room func() int64
+	Far  Far
 	// Rights returns what permissions depend on, as it is published: watches are judged
 	// again when it is another one. nil: they are judged once.
 	Rights func() any
@@ -52,6 +59,16 @@ type Options struct {
 	// for it.
 	FragmentBytes int
 }
+
+// Far is how history is turned round: for who is at least so many revisions behind, in
+// piles of so many bytes, with so many bytes in memory. What is seen does not depend on it.
+type Far struct {
+	Revisions    id.Revision
+	Pile, Memory int
+}
+
+// usualFar suits members; a pile of events is small beside the processor's caches.
+var usualFar = Far{Revisions: 50_000, Pile: 2 << 20, Memory: 4 << 20}
 
 // Hub finds those whom an event concerns.
 type Hub struct {
@@ -74,6 +91,7 @@ type Hub struct {
 	asking  []asking
 	streams []*Stream // in no order that means anything
 	runs    cache
+	turns   turns
 }
 
 // asking is a stream to be woken when done has come to a revision.
@@ -87,6 +105,9 @@ func New(opts Options) *Hub {
 	h := &Hub{opts: opts, limits: usual}
 	h.runs.ahead, h.runs.mean = h.limits.ahead, firstMean
 	h.touch = h.touchGroup
+	if opts.Far == (Far{}) {
+		h.opts.Far = usualFar
+	}
 	if opts.Slowly == nil {
 		h.opts.Slowly = func(read func()) { read() }
 	}
@@ -113,6 +134,8 @@ type group struct {
 	runs     []*run // under cache.mu
 	// kept is how many runs there are.
 	kept atomic.Int64
+	// late is how many of subs are behind.
+	late atomic.Int64
 }
 
 // Published tells the hub that a newer view can be had. It never waits, and does
@@ -251,13 +274,14 @@ func (h *Hub) join(s *Subscription) *mvcc.View {
 }
 
 // leave takes a subscription out of its group; again is nothing. The caller holds
-// mu.
+// mu and the stream's.
 func (h *Hub) leave(s *Subscription) {
 	g := s.group
 	if !s.joined {
 		return
 	}
 	s.joined = false
+	s.keepUp()
 	last := len(g.subs) - 1
 	g.subs[s.place] = g.subs[last]
 	g.subs[s.place].place = s.place

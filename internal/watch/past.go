@@ -2,6 +2,7 @@ package watch
 
 import (
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
 )
 
@@ -22,6 +23,13 @@ func (h *Hub) readPast(g *group, view *mvcc.View, from, upto id.Revision) (*run,
 // load reads about so many events, and makes runs of them, at least one. It returns
 // how many events it read, and what they take in memory.
 func (h *Hub) load(g *group, view *mvcc.View, from, upto id.Revision, most, events int) (list []*run, kept, bytes int, err error) {
+	if from < view.Compacted {
+		return nil, 0, 0, command.ErrCompacted
+	}
+	if rows, end := h.sorted(g, from, upto); rows != nil {
+		list, err = h.cut(g, view, rows, from, end)
+		return list, rows.Kept(), rows.Memory(), err
+	}
 	past, err := view.Past(from)
 	if err != nil {
 		return nil, 0, 0, err
@@ -63,8 +71,16 @@ func (h *Hub) keep(g *group, past *mvcc.Past, from, upto id.Revision, most, even
 	}
 }
 
-// cut makes runs of what was kept and loaded, at least one.
-func (h *Hub) cut(g *group, view *mvcc.View, past *mvcc.Past, from, upto id.Revision) (list []*run, err error) {
+// source is events that were read together: an mvcc.Past, or a pile.
+type source interface {
+	Kept() int
+	Size(i int) (size int, main id.Revision)
+	Event(i int, e *mvcc.Event) (ok bool)
+	Memory() int
+}
+
+// cut makes runs of what was read, at least one.
+func (h *Hub) cut(g *group, view *mvcc.View, past source, from, upto id.Revision) (list []*run, err error) {
 	// What somebody else may be shown as well is put together once and for all; so is
 	// what has to be looked up in the view of now.
 	later := &batch{past: past}
@@ -108,7 +124,7 @@ func (h *Hub) cut(g *group, view *mvcc.View, past *mvcc.Past, from, upto id.Revi
 // together, each when it is asked for: to have all of them as they go to the client
 // would take the memory twice.
 type batch struct {
-	past *mvcc.Past
+	past source
 	// bytes that it takes as long as one of its runs is kept; so many are (both under
 	// cache.mu, once there are runs).
 	bytes, runs int
@@ -123,7 +139,7 @@ func (r *run) complete() {
 
 // fill puts together what lies between first and end of what was read. view is for
 // previous values. Errors: mvcc.ErrReplaced, engine.ErrIterators, *mvcc.DamageError.
-func (r *run) fill(past *mvcc.Past, view *mvcc.View) (err error) {
+func (r *run) fill(past source, view *mvcc.View) (err error) {
 	var e mvcc.Event
 	var previous []byte
 	r.events = make([]byte, 0, r.size)

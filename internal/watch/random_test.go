@@ -203,6 +203,9 @@ func playWorld(t *testing.T, seed uint64, steps int) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	ring := []int{1, 3000, 20_000, 1 << 20}[r.IntN(4)]
 	w := newWorld(t, ring, func(o watch.Options) *watch.Hub {
+		if r.IntN(4) > 0 {
+			o.Far = watch.Far{Revisions: id.Revision(1 + r.IntN(60)), Pile: 1 + r.IntN(600), Memory: r.IntN(3000)}
+		}
 		if r.IntN(4) == 0 {
 			return watch.New(o)
 		}

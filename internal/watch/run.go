@@ -50,6 +50,9 @@ type limits struct {
 	// What is read from disk in one go is of so many bytes, about, out of so many
 	// events looked at.
 	ahead, pastRows int
+	// So many bytes of history are turned round at a time, about, and so many rows swept
+	// over between two pauses.
+	turned, swept int
 	// cache is how many bytes are kept of runs that several may want, or that were
 	// read ahead.
 	cache int
@@ -59,7 +62,7 @@ type limits struct {
 // below 32 KB as long as values are small: the buffer that a message is put together
 // in is of 32 KB then, and of 1 MB if it is larger (grpc-go's pool).
 var usual = limits{matches: 4096, bytes: 31 << 10, revisions: 1000, rows: 8192,
-	ahead: 16 << 20, pastRows: 128 << 10, cache: 24 << 20}
+	ahead: 16 << 20, pastRows: 128 << 10, cache: 24 << 20, turned: 256 << 20, swept: 1024}
 
 // tagEvents is that of WatchResponse.events, tagPrevious that of Event.prev_kv.
 const (
@@ -95,6 +98,9 @@ func (h *Hub) build(g *group, from, upto id.Revision) (r *run, err error) {
 			h.runs.add(r, h.limits.cache)
 		}
 		return r, err
+	}
+	if err := h.prepare(g, from); err != nil {
+		return nil, err
 	}
 	h.opts.Slowly(func() {
 		// The ring may have been refilled by now, and what was the newest is not.

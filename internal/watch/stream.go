@@ -198,7 +198,8 @@ func (s *Stream) Create(r *Request) {
 		h.leave(sub)
 		s.reply(s.overtaken(sub, view))
 	case r.Start <= view.Revision:
-		sub.behind, sub.told = true, view.Revision
+		sub.fallBehind()
+		sub.told = view.Revision
 		sub.next = r.Start
 		if defect.On(defect.ResumeRepeats) && r.Start > view.Compacted {
 			sub.next--
@@ -363,6 +364,21 @@ func (s *Subscription) owe(first, last id.Revision) {
 	}
 }
 
+// fallBehind and keepUp note that it is behind, or is not any more.
+func (s *Subscription) fallBehind() {
+	if !s.behind {
+		s.behind = true
+		s.group.late.Add(1)
+	}
+}
+
+func (s *Subscription) keepUp() {
+	if s.behind {
+		s.behind = false
+		s.stream.hub.caughtUp(s.group)
+	}
+}
+
 // queue puts it behind the others that are owed events.
 func (s *Subscription) queue() {
 	s.queued = true
@@ -393,6 +409,9 @@ func (s *Stream) Next() (r Response, ok bool, err error) {
 		sub := s.ready[0]
 		s.ready = pop(s.ready)
 		next, due, ended := sub.next, sub.due, sub.ended
+		if !ended && next < s.hub.opts.View().Oldest() {
+			sub.fallBehind()
+		}
 		if sub.behind {
 			due = newest
 		}
@@ -477,7 +496,9 @@ func (s *Stream) take(sub *Subscription, got *run, failed error) (r Response, ok
 		return Response{}, false, failed
 	}
 	events, count, last := got.since(sub.next)
-	sub.behind = sub.behind || got.past
+	if got.past {
+		sub.fallBehind()
+	}
 	if len(events) > 0 {
 		// One that is behind is told how far the store is, and stays behind until it
 		// has come there: what it is told never goes back.
@@ -500,7 +521,8 @@ func (s *Stream) take(sub *Subscription, got *run, failed error) (r Response, ok
 	if sub.due >= sub.next || sub.behind && got.upto < max(sub.told, got.hi) {
 		sub.queue()
 	} else {
-		sub.queued, sub.behind = false, false
+		sub.queued = false
+		sub.keepUp()
 	}
 	return r, len(events) > 0, nil
 }

@@ -42,6 +42,7 @@ type pair struct {
 // world is a store, its hub, and what both must do.
 type world struct {
 	t     testing.TB
+	disk  *simenv.Disk
 	db    engine.DB
 	store *mvcc.Store
 	batch engine.Batch
@@ -66,13 +67,13 @@ func newWorld(t testing.TB, ring int, hub func(watch.Options) *watch.Hub) *world
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { disk.Crash(simenv.ProcessCrash) })
-	w := &world{t: t, db: db, batch: db.NewBatch(), now: make(map[string]pair), compacted: -1}
+	w := &world{t: t, disk: disk, db: db, batch: db.NewBatch(), now: make(map[string]pair), compacted: -1}
 	if w.store, err = mvcc.Open(id.DefaultGroup, db); err != nil {
 		t.Fatal(err)
 	}
 	w.store.KeepEvents(ring)
 	w.publish()
-	w.hub = hub(watch.Options{View: w.view.Load, Tasks: &w.tasks, FragmentBytes: 300})
+	w.hub = hub(watch.Options{View: w.view.Load, Tasks: &w.tasks, FragmentBytes: 300, FS: disk.Mount(), Dir: "saves"})
 	return w
 }
 

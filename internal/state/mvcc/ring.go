@@ -148,6 +148,9 @@ func (v *View) Recent(from id.Revision) (walk Recent, ok bool) {
 	return Recent{v.ring, segment, at}, true
 }
 
+// Oldest is the first revision of which the ring has the events.
+func (v *View) Oldest() id.Revision { return v.ring.low }
+
 // Next moves to the next event; ok is false after the last. What e refers to is
 // never changed, and must not be held for long: it keeps a piece of the ring alive.
 func (w *Recent) Next(e *Event) (ok bool) {

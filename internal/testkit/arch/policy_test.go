@@ -12,7 +12,7 @@ internal/env/osenv  internal/env/simenv
 
 internal/raft/quorum
 internal/raft/progress  internal/storage/engine/keys
-internal/raft  internal/storage/wal  internal/storage/engine  internal/storage/etcddb  internal/storage/extsort
+internal/raft  internal/storage/wal  internal/storage/engine  internal/storage/etcddb  internal/storage/extsort  internal/storage/piles
 internal/storage/engine/syncmark
 internal/storage/engine/pebbledb  internal/storage/engine/memdb
 internal/storage/raftlog  internal/state/command
