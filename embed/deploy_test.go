@@ -69,6 +69,40 @@ func TestTheShippedUnit(t *testing.T) {
 	}
 }
 
+// The unit that the guide installs starts a member as it stands, and the directory that
+// the guide makes is the member's, as is the user.
+func TestTheUnitOfTheGuide(t *testing.T) {
+	text, err := os.ReadFile("../deploy/debian/etcd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../docs/guide/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			says[key] = value
+		}
+	}
+	if says["Type"] != "notify" || says["ExecStart"] != "/usr/bin/etcd" || says["EnvironmentFile"] != "-/etc/default/etcd" || says["WantedBy"] != "multi-user.target" {
+		t.Errorf("the unit says %q", says)
+	}
+	cfg, _, err := config.Parse(nil, []string{says["Environment"]}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"install -d -o " + says["User"] + " -g " + says["User"] + " -m 0700 " + cfg.DataDir + "\n",
+		"install -m 0644 deploy/debian/etcd.service /lib/systemd/system/etcd.service\n",
+	} {
+		if !strings.Contains(string(page), line) {
+			t.Errorf("the guide does not say %s", line)
+		}
+	}
+}
+
 // Every service of the compose file starts a member that knows the others of its
 // profile by the names that they have in the network.
 func TestTheComposeFile(t *testing.T) {

@@ -107,13 +107,13 @@ var told = map[string]string{
 
 // notRun are commands that no story runs, and why.
 var notRun = map[string]string{
-	"adduser --system --group --home /var/lib/etcd etcd":                       "it changes the machine",
-	"install -d -o etcd -g etcd -m 0700 /var/lib/etcd":                         "it changes the machine",
-	"install -m 0755 dist/linux-amd64/etcd dist/linux-amd64/etcdctl /usr/bin/": "it changes the machine",
-	"install -m 0644 deploy/etcd.service /lib/systemd/system/etcd.service":     "it changes the machine",
-	"systemctl daemon-reload":                                                  "it is systemd's",
-	"systemctl enable --now etcd":                                              "it is systemd's; stories start units of that kind",
-	"etcd --force-new-cluster ...":                                             "the rest of its flags is the reader's; stories start a unit that has it",
+	"adduser --system --group --home /var/lib/etcd etcd":                          "it changes the machine",
+	"install -d -o etcd -g etcd -m 0700 /var/lib/etcd":                            "it changes the machine",
+	"install -m 0755 dist/linux-amd64/etcd dist/linux-amd64/etcdctl /usr/bin/":    "it changes the machine",
+	"install -m 0644 deploy/debian/etcd.service /lib/systemd/system/etcd.service": "it changes the machine",
+	"systemctl daemon-reload":                                                     "it is systemd's",
+	"systemctl enable --now etcd":                                                 "it is systemd's; stories start units of that kind",
+	"etcd --force-new-cluster ...":                                                "the rest of its flags is the reader's; stories start a unit that has it",
 }
 
 // Stories have addresses, ports, ids and paths of their own.
