@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/kvorum/kvorum/internal/id"
+	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
 // The values of the store's rows; docs/format/engine-rows.md describes them.
@@ -156,6 +158,35 @@ type change struct {
 }
 
 const flagPrev = 2
+
+// pastRows are the rows of the history that a batch is to have, which come into it
+// behind all others: each lies next to the one before it, and a memtable finds its
+// place there at once. Between rows of keys it searched from the top for both.
+type pastRows struct {
+	bytes []byte
+	ends  []int // of the key and of the value of each
+}
+
+func (p *pastRows) add(group id.Group, c *change, main id.Revision, sub uint32) {
+	p.bytes = keys.AppendHistory(p.bytes, group, main, sub)
+	p.ends = append(p.ends, len(p.bytes))
+	p.bytes = appendChange(p.bytes, c)
+	p.ends = append(p.ends, len(p.bytes))
+}
+
+// moveTo puts the rows into the batch; the memory is used again unless it is much.
+func (p *pastRows) moveTo(batch engine.Batch) {
+	at := 0
+	for i := 0; i < len(p.ends); i += 2 {
+		key, value := p.ends[i], p.ends[i+1]
+		batch.Set(p.bytes[at:key], p.bytes[key:value])
+		at = value
+	}
+	p.bytes, p.ends = p.bytes[:0], p.ends[:0]
+	if cap(p.bytes) > 1<<20 {
+		*p = pastRows{}
+	}
+}
 
 // appendChange appends the value of a change's row.
 func appendChange(dst []byte, c *change) []byte {

@@ -48,6 +48,7 @@ type Store struct {
 	done     Counts
 
 	batch   engine.Batch
+	past    pastRows
 	over    overlay
 	tips    tips
 	rows    *rowCache // of readers; nil: there is none
@@ -152,6 +153,7 @@ func (s *Store) Finish() error {
 	if s.counts.saveDue() {
 		s.saveFences(s.batch)
 	}
+	s.past.moveTo(s.batch)
 	s.over.reset()
 	s.batch = nil
 	if s.points == nil {
@@ -279,9 +281,7 @@ func (s *Store) write(key []byte, v *version, c *change) {
 	}
 	c.key, c.dead = key, v.dead
 	s.events.add(key, s.row, v.mod, v.sub, c)
-	s.row = appendChange(s.row[:0], c)
-	s.key = keys.AppendHistory(s.key[:0], s.group, v.mod, v.sub)
-	s.batch.Set(s.key, s.row)
+	s.past.add(s.group, c, v.mod, v.sub)
 	s.over.add(key, v)
 	s.tips.put(key, v)
 	switch {
