@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -15,7 +16,16 @@ import (
 )
 
 // writeSize is about how much one write sends.
-const writeSize = 64 << 10
+const writeSize = 128 << 10
+
+// keptBuffer is the largest buffer that a connection keeps while it has nothing to
+// send. Larger ones go to whoever writes next.
+const keptBuffer = 16 << 10
+
+// writeBuffer is a buffer of the pool that nobody writes with.
+type writeBuffer struct{ bytes []byte }
+
+var writeBuffers sync.Pool
 
 // writeLoop sends what gathers until the connection is over.
 func (c *conn) writeLoop() {
@@ -103,9 +113,18 @@ func (c *conn) gather(buf []byte) (_ []byte, calls *Call, over bool) {
 		}
 		c.asleep = true
 		c.mu.Unlock()
+		if cap(buf) > keptBuffer {
+			writeBuffers.Put(&writeBuffer{buf})
+			buf = nil
+		}
 		<-c.wake
 		// Whoever woke us has more to say: the others on this connection, too.
 		runtime.Gosched()
+		if buf == nil {
+			if w, some := writeBuffers.Get().(*writeBuffer); some {
+				buf = w.bytes
+			}
+		}
 		c.mu.Lock()
 	}
 }

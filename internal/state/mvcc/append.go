@@ -149,12 +149,8 @@ func appendAll(dst []byte, s *scan, r *command.RangeRequest, most AppendLimits) 
 			continue
 		}
 		pairs++
-		// The iterator of a scan of a view stands at what the scan found last.
-		row, err := s.it.Value()
-		if err != nil {
-			return dst, got, &DamageError{keys.Text(s.it.Key()).String(), err}
-		}
-		dst = appendItem(dst, key, row, r.KeysOnly)
+		// A view has no overlay: what the scan found last is a row.
+		dst = appendItem(dst, key, s.row, r.KeysOnly)
 	}
 }
 

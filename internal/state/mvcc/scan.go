@@ -48,9 +48,10 @@ type scan struct {
 	rows bool
 	// counted, when set, spares rest a walk.
 	counted *counted
-	// user and found are the engine's next key and version, if have.
+	// user, found and row are the engine's next key, version and its row, if have.
 	user  []byte
 	found version
+	row   []byte
 	have  bool
 	done  bool
 
@@ -177,14 +178,14 @@ func (s *scan) advance() error {
 			newer = 0
 			continue
 		}
-		v, err := rowAt(s.it, key, main, sub, s.rows)
+		v, row, err := rowAt(s.it, key, main, sub, s.rows)
 		if err != nil {
 			return err
 		}
 		s.read += len(v.value)
 		s.user = append(s.user[:0], user...)
 		if !v.dead || s.graves {
-			s.found, s.have = v, true
+			s.found, s.row, s.have = v, row, true
 			return nil
 		}
 		s.pass()
@@ -199,12 +200,13 @@ func (s *scan) advance() error {
 
 // versionAt reads the row that an iterator stands at.
 func versionAt(it engine.Iterator, key []byte, main id.Revision, sub uint32) (version, error) {
-	return rowAt(it, key, main, sub, false)
+	v, _, err := rowAt(it, key, main, sub, false)
+	return v, err
 }
 
-// rowAt is versionAt, and of the head alone if that is enough.
-func rowAt(it engine.Iterator, key []byte, main id.Revision, sub uint32, head bool) (v version, err error) {
-	row, err := it.Value()
+// rowAt is versionAt, with the row, and of its head alone if that is enough.
+func rowAt(it engine.Iterator, key []byte, main id.Revision, sub uint32, head bool) (v version, row []byte, err error) {
+	row, err = it.Value()
 	switch {
 	case err != nil:
 	case head:
@@ -213,9 +215,9 @@ func rowAt(it engine.Iterator, key []byte, main id.Revision, sub uint32, head bo
 		v, err = decodeVersion(row, main, sub)
 	}
 	if err != nil {
-		return version{}, &DamageError{keys.Text(key).String(), err}
+		return version{}, nil, &DamageError{keys.Text(key).String(), err}
 	}
-	return v, nil
+	return v, row, nil
 }
 
 // pass moves behind the versions of the key that the iterator stands at.

@@ -3,7 +3,6 @@ package mvcc
 import (
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
-	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
 // A long answer is made slice by slice at one revision, with nothing open between
@@ -129,11 +128,7 @@ func (s *scan) slice(r *command.RangeRequest, at *Place, most PageLimits, take f
 		case r.Limit > 0 && at.Pairs >= r.Limit:
 			at.More = true
 		default:
-			row, err := s.it.Value() // the iterator of a scan of a view stands there
-			if err != nil {
-				return &DamageError{keys.Text(s.it.Key()).String(), err}
-			}
-			if !take(key, row) {
+			if !take(key, s.row) { // a view has no overlay: what was found is a row
 				at.From = append(at.From[:0], key...)
 				return nil
 			}
