@@ -82,3 +82,22 @@ func TestAuthDefectsAreFound(t *testing.T) {
 		}
 	}
 }
+
+// What the oracle finds in the check alone it finds behind the doors as well.
+func TestEveryCallFindsDefects(t *testing.T) {
+	defer defect.Plant(defect.None)
+	for i, d := range []defect.Defect{
+		defect.NestedTxnUnchecked, defect.NestedPrevUnchecked, defect.NestedLeaseUnchecked, defect.OpenEndForgotten,
+		defect.MaintenanceForNobody, defect.FailureBranchUnchecked, defect.ComparesUnchecked, defect.DeletePrevUnchecked,
+		defect.LeaseKeysUnchecked, defect.TokenOutlivesPassword,
+	} {
+		defect.Plant(defect.None)
+		m := startMember(t, t.TempDir(), "--bcrypt-cost=4", "--unsafe-no-fsync")
+		w := newWalk(t, m, m.conn, uint64(i))
+		defect.Plant(d)
+		if wrong := w.walked(30_000); wrong == "" {
+			t.Errorf("%v: not found", d)
+		}
+		m.stop()
+	}
+}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/kvorum/kvorum/internal/id"
@@ -228,20 +226,6 @@ func text(t *command.TxnRequest) string {
 	return s + "]"
 }
 
-// pairsAsked is how many requests a short run asks about; KVORUM_AUTH_PAIRS sets another
-// number.
-func pairsAsked(t *testing.T) int {
-	text := os.Getenv("KVORUM_AUTH_PAIRS")
-	if text == "" {
-		return 10_000
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // disagreement finds a request that check and oracle judge differently, among so many.
 func disagreement(t *testing.T, pairs int) (what string, verdicts map[error]int) {
 	verdicts = map[error]int{}
@@ -263,11 +247,10 @@ func disagreement(t *testing.T, pairs int) (what string, verdicts map[error]int)
 	return "", verdicts
 }
 
-// Whatever is asked, the check says what the oracle says:
-//
-//	KVORUM_AUTH_PAIRS=200000 go test -run Oracle -v ./internal/state/auth
+// Whatever is asked, the check says what the oracle says. What calls make of it is in
+// embed's TestEveryCallIsJudgedAsTheOracleJudges.
 func TestTheCheckAgreesWithTheOracle(t *testing.T) {
-	pairs := pairsAsked(t)
+	const pairs = 200_000
 	what, verdicts := disagreement(t, pairs)
 	if what != "" {
 		t.Fatal(what)

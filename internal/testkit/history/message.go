@@ -16,8 +16,8 @@ import (
 // of a compare is, fields that nobody knows.
 type form struct{ *rand.Rand }
 
-// message makes the message of a request.
-func message(request any, seed uint64) proto.Message {
+// Message makes the message of a request about keys or leases; the seed draws its form.
+func Message(request any, seed uint64) proto.Message {
 	f := form{rand.New(rand.NewPCG(seed, 0))}
 	var m proto.Message
 	switch r := request.(type) {

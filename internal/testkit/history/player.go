@@ -218,7 +218,7 @@ func (p *Player) call(request any, inPieces bool, seed uint64) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	kv := pb.NewKVClient(p.Server.Conn())
-	switch m := message(request, seed).(type) {
+	switch m := Message(request, seed).(type) {
 	case *pb.RangeRequest:
 		if inPieces {
 			return gather(ctx, kv, m)
