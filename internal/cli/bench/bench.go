@@ -15,7 +15,7 @@
 //
 // Scenarios are more than one workload: watches (watching.go, audience.go), a watcher
 // that catches up (behind.go), leases that end together (ending.go), puts while history is compacted
-// (compacting.go), memory, disk and restarts of servers that it starts itself
+// (compacting.go), calls whose callers are judged (judging.go), memory, disk and restarts of servers that it starts itself
 // (restart.go, program.go), and all tables of the guide in one run (suite.go).
 package bench
 
@@ -36,7 +36,7 @@ func Command(out, errs io.Writer) *cobra.Command {
 		root.AddCommand(workloadCommand(w, out, errs))
 	}
 	root.AddCommand(fillCommand(errs), compactingCommand(out, errs), listsCommand(out, errs), restartCommand(out, errs),
-		watchCommand(out, errs), behindCommand(out, errs), endingCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
+		judgingCommand(out, errs), watchCommand(out, errs), behindCommand(out, errs), endingCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
 	return root
 }
 

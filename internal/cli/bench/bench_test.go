@@ -122,6 +122,48 @@ func TestCallsAreMadeInAUsersName(t *testing.T) {
 	}
 }
 
+// Calls are measured while permissions are checked and while they are not, as often; what
+// was made for it is gone afterwards, and a server that has users is left alone.
+func TestPermissionsAreMeasuredInTurns(t *testing.T) {
+	f := newFake()
+	f.logins = &logins{}
+	s := f.serve(t)
+	common := append(append([]string{"permissions", "--json", "--endpoint", s.Endpoint}, brief...), "--rounds", "2")
+	var found struct{ Data map[string][][]Judging }
+	if out := mustRun(t, common...); json.Unmarshal([]byte(out), &found) != nil || len(found.Data) != 2 {
+		t.Fatalf("%s", out)
+	}
+	var on int64
+	for name, servers := range found.Data {
+		if len(servers) != 1 || len(servers[0]) != 2 {
+			t.Fatalf("%s: %v", name, servers)
+		}
+		for _, j := range servers[0] {
+			if j.Off.Calls == 0 || j.On.Calls == 0 || len(j.faults()) > 0 || j.Rate <= 0 {
+				t.Errorf("%s: %+v", name, j)
+			}
+			on += j.On.Calls
+		}
+	}
+	if n := f.logins.named.Load(); n < on {
+		t.Errorf("%d calls, %d with a token", on, n)
+	}
+	f.logins.users.Range(func(name, _ any) bool {
+		t.Errorf("%v is left", name)
+		return true
+	})
+	if f.logins.on.Load() {
+		t.Error("permissions are checked still")
+	}
+	f.logins.users.Store("root", "another")
+	if _, err := run(t, common...); err == nil || !strings.Contains(err.Error(), "already exists") {
+		t.Errorf("a server with users: %v", err)
+	}
+	if password, known := f.logins.users.Load("root"); !known || password != "another" {
+		t.Errorf("its root has the password %v", password)
+	}
+}
+
 func TestOfTwoServersTheRatiosAreTheFirstOverTheSecond(t *testing.T) {
 	a, b := newFake().serve(t), newFake().serve(t)
 	args := append([]string{"get", "--endpoint", a.Endpoint, "--against", b.Endpoint, "--name", "A", "--pid", fmt.Sprint(os.Getpid()), "--against-pid", fmt.Sprint(os.Getpid())}, brief[:len(brief)-2]...)

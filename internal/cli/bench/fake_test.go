@@ -46,26 +46,78 @@ type fake struct {
 	logins  *logins // nil: nobody has to say who he is
 }
 
-// logins are counted, and calls that carry their token.
+// logins are counted, and calls that carry their token. While it is on, everybody needs
+// one.
 type logins struct {
 	pb.UnimplementedAuthServer
 	made, named atomic.Int64
+	on          atomic.Bool
+	// users have passwords; so has ann, who need not be made.
+	users sync.Map
 }
 
-func (l *logins) count(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (l *logins) count(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if shown := metadata.ValueFromIncomingContext(ctx, "token"); len(shown) == 1 && shown[0] == "token.1" {
 		l.named.Add(1)
+	} else if l.on.Load() && info.FullMethod != pb.Auth_Authenticate_FullMethodName && info.FullMethod != pb.Auth_AuthStatus_FullMethodName {
+		return nil, status.Error(codes.InvalidArgument, "user name is empty")
 	}
 	return next(ctx, req)
 }
 
 // Authenticate gives everybody with the right password one token.
 func (l *logins) Authenticate(_ context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
-	if r.Name != "ann" || r.Password != "secret" {
+	password, known := l.users.Load(r.Name)
+	if r.Name == "ann" {
+		password, known = "secret", true
+	}
+	if !known || r.Password != password {
 		return nil, status.Error(codes.InvalidArgument, "authentication failed")
 	}
 	l.made.Add(1)
 	return &pb.AuthenticateResponse{Token: "token.1"}, nil
+}
+
+func (l *logins) UserAdd(_ context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
+	if _, known := l.users.LoadOrStore(r.Name, r.Password); known {
+		return nil, status.Error(codes.FailedPrecondition, "user name already exists")
+	}
+	return &pb.AuthUserAddResponse{}, nil
+}
+
+func (l *logins) UserDelete(_ context.Context, r *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
+	l.users.Delete(r.Name)
+	return &pb.AuthUserDeleteResponse{}, nil
+}
+
+func (l *logins) UserGrantRole(context.Context, *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error) {
+	return &pb.AuthUserGrantRoleResponse{}, nil
+}
+
+func (l *logins) RoleAdd(context.Context, *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
+	return &pb.AuthRoleAddResponse{}, nil
+}
+
+func (l *logins) RoleDelete(context.Context, *pb.AuthRoleDeleteRequest) (*pb.AuthRoleDeleteResponse, error) {
+	return &pb.AuthRoleDeleteResponse{}, nil
+}
+
+func (l *logins) RoleGrantPermission(context.Context, *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error) {
+	return &pb.AuthRoleGrantPermissionResponse{}, nil
+}
+
+func (l *logins) AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
+	return &pb.AuthStatusResponse{Enabled: l.on.Load()}, nil
+}
+
+func (l *logins) AuthEnable(context.Context, *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error) {
+	l.on.Store(true)
+	return &pb.AuthEnableResponse{}, nil
+}
+
+func (l *logins) AuthDisable(context.Context, *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error) {
+	l.on.Store(false)
+	return &pb.AuthDisableResponse{}, nil
 }
 
 func newFake() *fake {
