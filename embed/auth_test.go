@@ -1,17 +1,12 @@
 package embed
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +20,7 @@ import (
 )
 
 // login is a client of the official library, of a user unless the name is empty.
-func login(t *testing.T, user, password string, endpoints ...string) *clientv3.Client {
+func login(t testing.TB, user, password string, endpoints ...string) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Username: user, Password: password, DialTimeout: 20 * time.Second})
 	if err != nil {
@@ -37,7 +32,7 @@ func login(t *testing.T, user, password string, endpoints ...string) *clientv3.C
 
 // people makes root, and ann who may read and write "a" to "c", and switches the
 // checking on.
-func people(t *testing.T, c *clientv3.Client) {
+func people(t testing.TB, c *clientv3.Client) {
 	t.Helper()
 	ctx := t.Context()
 	must(c.UserAdd(ctx, "root", "rootpw"))
@@ -256,104 +251,6 @@ func TestAuthOnThreeMembers(t *testing.T) {
 			t.Errorf("after a grant elsewhere: %s", got)
 		}
 	}
-}
-
-// Nothing that is secret is in what the program writes: logs, answers, the directory.
-func TestAuthKeepsSecrets(t *testing.T) {
-	var log lockedBuffer
-	dir := t.TempDir()
-	cfg, client := configFor(t, dir, "--bcrypt-cost=4", "--log-level=debug", "--enable-pprof")
-	s, err := Start(cfg, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx := t.Context()
-	c := login(t, "", "", client)
-	must(c.UserAdd(ctx, "root", "planted-root-secret"))
-	must(c.UserGrantRole(ctx, "root", "root"))
-	must(c.UserAdd(ctx, "ann", "planted-ann-secret"))
-	must(c.UserChangePassword(ctx, "ann", "planted-other-secret"))
-	must(c.AuthEnable(ctx))
-	must(c.Authenticate(ctx, "root", "planted-root-secret"))
-	_, refused := c.Authenticate(ctx, "ann", "planted-wrong-secret")
-	if refused == nil || strings.Contains(refused.Error(), "planted") {
-		t.Errorf("refused with %v", refused)
-	}
-	token := must(c.Authenticate(ctx, "ann", "planted-other-secret")).Token
-	for _, name := range []string{
-		"/metrics", "/version", "/health", "/livez?verbose", "/readyz?verbose", "/debug/vars",
-		"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/allocs?debug=1", "/debug/pprof/heap?debug=1",
-	} {
-		page := fetched(t, "http://"+client+name)
-		if strings.Contains(page, "planted") || strings.Contains(page, strings.Split(token, ".")[0]) {
-			t.Errorf("%s tells %s", name, page)
-		}
-	}
-	body := strings.NewReader(`{"name":"ann","password":"planted-third-secret"}`)
-	if r, err := http.Post("http://"+client+"/v3/auth/authenticate", "application/json", body); err != nil {
-		t.Error(err)
-	} else {
-		text, _ := io.ReadAll(r.Body)
-		if r.Body.Close(); r.StatusCode == http.StatusOK || bytes.Contains(text, []byte("planted")) {
-			t.Errorf("the gateway says %d, %s", r.StatusCode, text)
-		}
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	look := func(where string, text []byte) {
-		for _, secret := range []string{"planted-", strings.Split(token, ".")[0]} {
-			if bytes.Contains(text, []byte(secret)) {
-				t.Errorf("%s has %s", where, secret)
-			}
-		}
-	}
-	look("the log", log.bytes())
-	files := 0
-	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		look(path, text)
-		files++
-		return err
-	})
-	if err != nil || files < 3 {
-		t.Fatalf("looked at %d files: %v", files, err)
-	}
-}
-
-func fetched(t *testing.T, url string) string {
-	t.Helper()
-	r, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
-}
-
-// lockedBuffer is written by several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) bytes() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.b.Bytes())
 }
 
 // Flags that cannot be obeyed keep a member from starting.

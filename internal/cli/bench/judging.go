@@ -128,10 +128,12 @@ func (p judgingPlan) gone(ctx context.Context, s Server) error {
 	})
 }
 
-// run measures both, in the opposite order every second round.
+// run measures both, in the opposite order every second round. They draw other keys: what
+// was read in the first window would be near in the second.
 func (p judgingPlan) run(ctx context.Context, s Server, round int, t turns) (Judging, error) {
-	j := Judging{Server: s.label()}
-	for _, i := range order(round, 2) {
+	j, seed := Judging{Server: s.label()}, p.opts.Seed+2*uint64(round)
+	for k, i := range order(round, 2) {
+		p.opts.Seed = seed + uint64(k)
 		window, who := &j.Off, login{}
 		if i == 1 {
 			window, who = &j.On, judged
@@ -187,11 +189,9 @@ func compareJudging(ctx context.Context, servers []Server, o Options, t turns, p
 		}
 		defer func() { err = errors.Join(err, p.gone(context.WithoutCancel(ctx), s)) }()
 	}
-	for _, name := range []string{"put", "get"} {
+	for _, name := range []string{"get", "put"} { // after puts the store is still at work
 		all, err := take(ctx, t, servers, func(i, round int) (Judging, error) {
-			p := judgingPlan{work: find(name), opts: o}
-			p.opts.Seed += uint64(round)
-			return p.run(ctx, servers[i], round, t)
+			return judgingPlan{work: find(name), opts: o}.run(ctx, servers[i], round, t)
 		})
 		if err != nil {
 			return nil, err
