@@ -1,6 +1,7 @@
 package embed
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/kvorum/kvorum/internal/server"
@@ -15,16 +16,22 @@ func BenchmarkJudging(b *testing.B) {
 	people(b, c)
 	token := must(c.Authenticate(b.Context(), "ann", "annpw")).Token
 	member, state := m.Server.member, m.Server.state
-	b.Run("identify", func(b *testing.B) {
-		b.ReportAllocs()
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if who, _, err := member.Identify(&server.Credentials{Token: token, Shown: true}, false); err != nil || who.User != "ann" {
-					b.Fatal(who, err)
+	for name, connected := range map[string]bool{"identify": false, "identify again": true} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				c := server.Credentials{Token: token, Shown: true}
+				if connected {
+					c.Last = new(atomic.Value)
 				}
-			}
+				for pb.Next() {
+					if who, _, err := member.Identify(&c, false); err != nil || who.User != "ann" {
+						b.Fatal(who, err)
+					}
+				}
+			})
 		})
-	})
+	}
 	b.Run("permit", func(b *testing.B) {
 		b.ReportAllocs()
 		who, _, err := member.Identify(&server.Credentials{Token: token, Shown: true}, false)

@@ -39,6 +39,7 @@ type conn struct {
 	server *Server
 	net    net.Conn
 	peer   *peer.Peer
+	last   atomic.Value // the handlers': Call.Last
 	// ctx is the parent of every call's context.
 	ctx    context.Context
 	cancel context.CancelFunc

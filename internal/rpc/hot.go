@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/peer"
@@ -153,6 +154,10 @@ func (c *Call) Method() string { return c.stream.method.name }
 
 // Elsewhere says that Answer is running in the pool.
 func (c *Call) Elsewhere() bool { return c.replied }
+
+// Last is a place of the call's connection for what a handler may want to find there at
+// the next call: that of a moment ago is mostly of the same caller.
+func (c *Call) Last() *atomic.Value { return &c.conn.last }
 
 // Peer is the address of the client, and what TLS says of it.
 func (c *Call) Peer() *peer.Peer { return c.conn.peer }

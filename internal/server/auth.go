@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/defect"
@@ -52,6 +53,9 @@ type Credentials struct {
 	Shown bool
 	// Certificate is the common name in his certificate, if that was verified.
 	Certificate string
+	// Last is where Identify finds, and leaves, the token that was shown last on the
+	// caller's connection to this member; nil if he has none.
+	Last *atomic.Value
 }
 
 // AuthEnabled says whether permissions are checked, by what this member has applied:
@@ -66,7 +70,7 @@ func (m *Member) AuthEnabled() bool { return m.opts.State.View().Auth().Enabled(
 func (m *Member) Identify(c *Credentials, caughtUp bool) (who auth.Caller, later bool, err error) {
 	table := m.opts.State.View().Auth()
 	if c.Shown {
-		who, later, err = m.holder(table, strings.TrimPrefix(c.Token, "Bearer "), caughtUp)
+		who, later, err = m.holder(table, strings.TrimPrefix(c.Token, "Bearer "), c.Last, caughtUp)
 		if err == nil || later || !defect.On(defect.BadTokenForgiven) {
 			return who, later, err
 		}
@@ -78,9 +82,17 @@ func (m *Member) Identify(c *Credentials, caughtUp bool) (who auth.Caller, later
 }
 
 // holder is whose a token is.
-func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who auth.Caller, later bool, err error) {
+func (m *Member) holder(table *auth.Table, token string, last *atomic.Value, caughtUp bool) (who auth.Caller, later bool, err error) {
 	if signed := m.opts.Auth.Signed; signed != nil {
 		return signedHolder(table, signed, token, caughtUp)
+	}
+	if last != nil && table.Enabled() {
+		now := m.opts.Clock.Now()
+		m.tokens.follow(now)
+		held, again := m.tokens.again(last, token, now)
+		if again && table.Valid(table.User(held.User), held.Revision) {
+			return auth.Caller{User: held.User, Issued: held.Revision}, false, nil
+		}
 	}
 	letters, at, ok := splitToken(token)
 	if ok && at > m.opts.Group.Applied() && !caughtUp && !defect.On(defect.TokenTooEarly) {
@@ -96,14 +108,18 @@ func (m *Member) holder(table *auth.Table, token string, caughtUp bool) (who aut
 	}
 	now := m.opts.Clock.Now()
 	m.tokens.follow(now)
-	held, ok := m.tokens.use(digestOf(letters), at, now)
-	if !ok {
+	turned := m.tokens.turned.Load()
+	held := m.tokens.use(digestOf(letters), at, now)
+	if held == nil {
 		return auth.Caller{}, false, command.ErrInvalidAuthToken
 	}
 	table = m.opts.State.View().Auth() // at least that of the token
 	user := table.User(held.User)
 	if !table.Valid(user, held.Revision) && (user != nil || !defect.On(defect.TokenOfNobody)) {
 		return auth.Caller{}, false, command.ErrInvalidAuthToken
+	}
+	if last != nil {
+		last.Store(&recent{token, held, turned})
 	}
 	return auth.Caller{User: held.User, Issued: held.Revision}, false, nil
 }

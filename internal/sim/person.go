@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvorum/kvorum/internal/env"
@@ -29,7 +30,10 @@ type person struct {
 	current *talk
 	tokens  []token
 	made    int
-	wakeAt  env.Instant
+	// last is what the member of connected keeps of the token that he showed last.
+	last      *atomic.Value
+	connected *server.Member
+	wakeAt    env.Instant
 	// careful: he shows his latest token, and knows his password.
 	careful bool
 }
@@ -181,6 +185,10 @@ func (p *person) identify(t *talk) (who identity, ok bool) {
 		g := p.w.ledger.rights.given[one.digest]
 		c.Token, c.Shown, who.token, who.shown = one.text, true, &one, rights.Caller{User: g.user, Issued: g.issued}
 	}
+	if p.connected != t.replica.services {
+		p.connected, p.last = t.replica.services, new(atomic.Value)
+	}
+	c.Last = p.last
 	var later bool
 	var err error
 	if who.Caller, later, err = t.replica.services.Identify(&c, false); later {
@@ -192,7 +200,7 @@ func (p *person) identify(t *talk) (who identity, ok bool) {
 		}
 		who.Caller, _, err = t.replica.services.Identify(&c, true)
 	}
-	p.tell(t, "shows %+v: he is %+v, %v", c, who.Caller, err)
+	p.tell(t, "shows {Token:%s Shown:%v Certificate:%s}: he is %+v, %v", c.Token, c.Shown, c.Certificate, who.Caller, err)
 	p.w.check(p, p.w.judgeIdentity(t.replica, &c, &who, err))
 	return who, err == nil
 }

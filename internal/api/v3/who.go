@@ -83,6 +83,7 @@ func (s *kv) hotSession(call *rpc.Call, unread error, caughtUp bool) (as server.
 	if !enabled && !c.Shown {
 		return s.member.Session, false, nil
 	}
+	c.Last = call.Last()
 	who, later, err := s.member.Identify(&c, caughtUp)
 	return s.member.As(who), later, toWire(err)
 }
