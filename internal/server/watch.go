@@ -12,9 +12,10 @@ import (
 // wait. Readers and writers of now come first.
 const historyAtOnce = 2
 
-// mostRest is how long a reader of history rests at most after a slice; less where the
-// slice took less: together they leave one processor to others.
-const mostRest = 2 * time.Millisecond
+// mostRest is how long a reader of history rests at most after a slice, which takes
+// about as long; less where the slice took less: together they leave one processor to
+// others.
+const mostRest = time.Millisecond
 
 // fragmentOverhead is what a response may be larger than the largest command before
 // it is sent in pieces (spec 3.4).

@@ -68,7 +68,7 @@ type Far struct {
 }
 
 // usualFar suits members; a pile of events is small beside the processor's caches.
-var usualFar = Far{Revisions: 50_000, Pile: 2 << 20, Memory: 4 << 20}
+var usualFar = Far{Revisions: 50_000, Pile: 1 << 20, Memory: 4 << 20}
 
 // Hub finds those whom an event concerns.
 type Hub struct {

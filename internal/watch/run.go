@@ -62,7 +62,7 @@ type limits struct {
 // below 32 KB as long as values are small: the buffer that a message is put together
 // in is of 32 KB then, and of 1 MB if it is larger (grpc-go's pool).
 var usual = limits{matches: 4096, bytes: 31 << 10, revisions: 1000, rows: 8192,
-	ahead: 16 << 20, pastRows: 128 << 10, cache: 24 << 20, turned: 256 << 20, swept: 1024}
+	ahead: 16 << 20, pastRows: 128 << 10, cache: 24 << 20, turned: 256 << 20, swept: 2048}
 
 // tagEvents is that of WatchResponse.events, tagPrevious that of Event.prev_kv.
 const (

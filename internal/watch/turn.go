@@ -234,13 +234,23 @@ func (t *turned) read(from, upto id.Revision, enough, most int) (p *pile, end id
 		if len(p.records)+size > most {
 			break
 		}
-		p.records = slices.Grow(p.records, size)
 		if p.records, err = t.piles.Read(i, p.records); err != nil {
 			return nil, 0, diskError{err}
 		}
 		end = min(id.Revision(last), upto)
 	}
+	p.sort(from, end)
+	return p, end, nil
+}
+
+// sort puts the events from from to end in order.
+func (p *pile) sort(from, end id.Revision) {
 	var e mvcc.Event
+	n := 0
+	for rest := p.records; len(rest) > 0; n++ {
+		rest = mvcc.ReadRecord(rest, &e)
+	}
+	p.order = make([]dealt, 0, n)
 	for rest := p.records; len(rest) > 0; {
 		at := len(p.records) - len(rest)
 		rest = mvcc.ReadRecord(rest, &e)
@@ -248,8 +258,12 @@ func (t *turned) read(from, upto id.Revision, enough, most int) (p *pile, end id
 			p.order = append(p.order, dealt{e.Revision, e.Sub, uint32(at), uint32(len(e.Body))})
 		}
 	}
-	slices.SortFunc(p.order, func(a, b dealt) int { return cmp.Or(cmp.Compare(a.main, b.main), cmp.Compare(a.sub, b.sub)) })
-	return p, end, nil
+	slices.SortFunc(p.order, func(a, b dealt) int {
+		if a.main != b.main {
+			return cmp.Compare(a.main, b.main)
+		}
+		return cmp.Compare(a.sub, b.sub)
+	})
 }
 
 // Kept is source's.

@@ -156,3 +156,27 @@ func TestASweepShowsWhatTheHistoryTells(t *testing.T) {
 		t.Errorf("behind the compaction: %v", err)
 	}
 }
+
+// BenchmarkSweep shows all events of the store of BenchmarkPast.
+func BenchmarkSweep(b *testing.B) {
+	const keys, rounds = 100_000, 5
+	v := benchStore(b, keys, 256, rounds).view.Load()
+	var record []byte
+	done := 0
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		s := v.Sweep([]byte{0}, []byte{0}, 2, v.Revision)
+		for more := true; more; {
+			var err error
+			if more, err = s.Next(2048, func(e *mvcc.Event) error {
+				record = mvcc.AppendRecord(record[:0], e)
+				done++
+				return nil
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(done), "ns/event")
+}

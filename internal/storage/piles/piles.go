@@ -9,6 +9,7 @@ package piles
 import (
 	"errors"
 	"hash/crc32"
+	"slices"
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/invariant"
@@ -139,9 +140,10 @@ func (p *Piles) write() (err error) {
 // the file system's.
 func (p *Piles) Read(i int, dst []byte) ([]byte, error) {
 	from := &p.piles[i]
+	dst = slices.Grow(dst, from.bytes)
 	for _, s := range from.stretches {
 		start := len(dst)
-		dst = append(dst, make([]byte, s.length)...)
+		dst = dst[:start+s.length]
 		if _, err := p.file.ReadAt(dst[start:], s.at); err != nil {
 			return dst, err
 		}
