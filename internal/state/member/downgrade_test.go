@@ -9,8 +9,6 @@ import (
 	"github.com/kvorum/kvorum/internal/state/command"
 )
 
-func minor(n int) command.Version { return command.Version{Major: 3, Minor: uint8(n)} }
-
 // A cluster goes down a version, its members follow, and it comes up again.
 func TestADowngrade(t *testing.T) {
 	l := newLife(t)
@@ -18,27 +16,13 @@ func TestADowngrade(t *testing.T) {
 		t.Helper()
 		l.do(&command.DowngradeEnable{Target: v}, want)
 	}
-	due := func(want command.Version, so bool) {
-		t.Helper()
-		if v, ok := l.table.VersionDue(); ok != so || ok && v != want {
-			t.Fatalf("due: %v, %v; want %v, %v", v, ok, want, so)
-		}
-	}
-	tell := func(m id.Member, v command.Version, want error) {
-		t.Helper()
-		l.do(&command.MemberPublish{Member: m, Name: "n", Version: v}, want)
-	}
-	set := func(v command.Version, want error) {
-		t.Helper()
-		l.do(&command.ClusterVersion{Version: v}, want)
-	}
 	to(minor(6), command.ErrNoClusterVersion)
 	l.do(&command.MemberGenesis{Members: []command.GenesisMember{{Member: 1, PeerURLs: []string{"http://a"}}, {Member: 2, PeerURLs: []string{"http://b"}}}}, nil)
-	set(command.FirstVersion, nil)
+	l.set(command.FirstVersion, nil)
 	to(minor(255), command.ErrDowngradeTarget) // nothing is before 3.0
-	tell(1, minor(7), nil)
-	tell(2, minor(7), nil)
-	set(minor(7), nil)
+	l.tell(1, minor(7), nil)
+	l.tell(2, minor(7), nil)
+	l.set(minor(7), nil)
 	for _, v := range []command.Version{minor(7), minor(5), minor(8), {Major: 2, Minor: 6}, {Major: 4, Minor: 6}, {}} {
 		to(v, command.ErrDowngradeTarget)
 	}
@@ -47,45 +31,45 @@ func TestADowngrade(t *testing.T) {
 
 	to(minor(6), nil)
 	to(minor(6), command.ErrDowngrading)
-	tell(2, minor(6), command.ErrLowerVersion) // as long as it is agreed on
+	l.tell(2, minor(6), command.ErrLowerVersion) // as long as it is agreed on
 	l.do(&command.DowngradeEnd{}, command.ErrDowngradeNotOver)
-	due(minor(6), true)
-	set(minor(7), command.ErrVersionNotDue)
-	set(minor(6), nil)
-	due(command.Version{}, false) // all members know more
-	set(minor(7), command.ErrVersionNotDue)
+	l.due(minor(6), true)
+	l.set(minor(7), command.ErrVersionNotDue)
+	l.set(minor(6), nil)
+	l.due(command.Version{}, false) // all members know more
+	l.set(minor(7), command.ErrVersionNotDue)
 	to(minor(6), command.ErrDowngradeTarget)
 	to(minor(5), command.ErrDowngrading)
 
-	tell(1, minor(6), nil)
-	tell(1, minor(5), command.ErrLowerVersion)
+	l.tell(1, minor(6), nil)
+	l.tell(1, minor(5), command.ErrLowerVersion)
 	l.do(&command.DowngradeEnd{}, command.ErrDowngradeNotOver) // the other is still to come
 	l.do(change(command.AddLearner, 3, "http://c"), nil)
-	tell(2, minor(6), nil)
+	l.tell(2, minor(6), nil)
 	l.do(&command.DowngradeEnd{}, command.ErrDowngradeNotOver) // nobody knows what the third will be
-	due(command.Version{}, false)
-	tell(3, minor(6), nil)
-	due(command.Version{}, false)
+	l.due(command.Version{}, false)
+	l.tell(3, minor(6), nil)
+	l.due(command.Version{}, false)
 	l.do(&command.DowngradeEnd{}, nil)
 	l.do(&command.DowngradeEnd{}, command.ErrDowngradeNotOver)
-	due(command.Version{}, false)
+	l.due(command.Version{}, false)
 
-	tell(3, minor(7), nil)
-	due(command.Version{}, false)
+	l.tell(3, minor(7), nil)
+	l.due(command.Version{}, false)
 	l.do(change(command.RemoveMember, 1), nil)
-	tell(2, minor(7), nil)
-	due(minor(7), true)
-	set(minor(7), nil)
+	l.tell(2, minor(7), nil)
+	l.due(minor(7), true)
+	l.set(minor(7), nil)
 
 	to(minor(6), nil)
 	l.do(&command.DowngradeCancel{}, nil) // before anything came of it
-	due(command.Version{}, false)
+	l.due(command.Version{}, false)
 	to(minor(6), nil)
-	set(minor(6), nil)
+	l.set(minor(6), nil)
 	l.do(&command.DowngradeCancel{}, nil)
-	due(minor(7), true)
-	set(minor(6), command.ErrVersionNotDue)
-	set(minor(7), nil)
+	l.due(minor(7), true)
+	l.set(minor(6), command.ErrVersionNotDue)
+	l.set(minor(7), nil)
 	if got := l.table.Downgrade(); got != (command.Version{}) {
 		t.Fatalf("in the end there is a downgrade to %v", got)
 	}
