@@ -109,6 +109,7 @@ func start(cfg Config, log *slog.Logger, version string) (*Server, error) {
 func startIn(world *osenv.World, cfg Config, log *slog.Logger, version string) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, version: version, world: world, failed: make(chan error, 8), reclaims: make(chan chan error)}
 	s.slow.lines = make(chan slowLine, slowKept)
+	s.tallies.rewrites = newRewrites()
 	s.keepLately()
 	defer func() {
 		if err != nil {

@@ -24,7 +24,13 @@ type tallies struct {
 	leaders   atomic.Uint64 // changes of the leader that is known
 	leader    atomic.Uint64 // the last one
 	snapshots snapshotTallies
+	rewriting atomic.Int64 // rewrites of the store that are under way
+	rewrites  *measure.Histogram
 }
+
+// newRewrites counts how long rewrites of the store take, by etcd's bounds of a
+// defragmentation.
+func newRewrites() *measure.Histogram { return measure.NewDurations(100*time.Millisecond, 13) }
 
 // leaderKnown counts a leader that is another one than before.
 func (t *tallies) leaderKnown(leader id.Member) {
@@ -153,6 +159,8 @@ func (s *Server) showStore(to *metrics.Sink) {
 	to.Gauge("etcd_mvcc_db_total_size_in_bytes", "What all stored versions weigh, as the quota counts.", float64(state.Bytes()))
 	to.Gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "The same: what is freed is not kept.", float64(state.Bytes()))
 	to.Gauge("etcd_mvcc_db_open_read_transactions", "Reads of the store that are under way.", float64(sizes.Iterators))
+	to.Seconds("etcd_disk_backend_defrag_duration_seconds", "How long rewrites of the store took, which give disk space back beside everything else.", s.tallies.rewrites.Read())
+	to.Gauge("etcd_disk_defrag_inflight", "Whether the store is being rewritten.", float64(s.tallies.rewriting.Load()))
 	to.Gauge("kvorum_store_disk_bytes", "What the store takes on disk.", float64(sizes.DiskBytes))
 	to.Gauge("kvorum_store_memtable_bytes", "What was applied and is not yet in the store on disk; the log has it.", float64(sizes.MemtableBytes))
 	to.Gauge("kvorum_store_backlog_bytes", "What the store has still to flush and compact before writers go at full speed.", float64(sizes.StallBytes))

@@ -47,7 +47,7 @@ func (l *lines) has(words ...string) bool { return l.count(words...) > 0 }
 func (l *lines) count(words ...string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for line := range strings.Lines(string(l.text)) {
+	for line := range strings.SplitSeq(string(l.text), "\n") {
 		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
 			n++
 		}

@@ -70,18 +70,33 @@ func (s *Server) giveBack(ctx context.Context) {
 	}
 }
 
+// reclaimer is a store that gives disk space back by rewriting itself.
+type reclaimer interface {
+	Reclaim(ctx context.Context) error
+}
+
+// rewrite has the store give disk space back, and counts it.
+func (s *Server) rewrite(ctx context.Context, store reclaimer) error {
+	s.tallies.rewriting.Add(1)
+	defer s.tallies.rewriting.Add(-1)
+	begun := time.Now()
+	err := store.Reclaim(ctx)
+	s.tallies.rewrites.Took(time.Since(begun))
+	return err
+}
+
 // giveBackNow rewrites the store if at least half of it is of no use, and there is room
 // for the other half beside it. The count of what is stored is more than it takes on
 // disk, where it is compressed.
 func (s *Server) giveBackNow(ctx context.Context) error {
-	store, ok := s.db.(interface{ Reclaim(context.Context) error })
+	store, ok := s.db.(reclaimer)
 	holds, needs := s.db.Metrics().DiskBytes, s.member.Status().Bytes
 	disk, err := s.disk()
 	if !ok || err != nil || holds < 2*needs+reclaimLeast || disk.Free < needs+reclaimLeast {
 		return err
 	}
 	begun := time.Now()
-	err = store.Reclaim(ctx)
+	err = s.rewrite(ctx, store)
 	attrs := []any{"before-bytes", holds, "after-bytes", s.db.Metrics().DiskBytes, "took", time.Since(begun).String()}
 	if err != nil {
 		s.log.Warn("disk space could not be given back", append(attrs, slog.String("error", err.Error()))...)
@@ -106,7 +121,7 @@ func (s *Server) removalRest() time.Duration {
 // no reason to stay down.
 func (s *Server) defragmentFirst() {
 	threshold := int64(min(s.cfg.BootstrapDefragMegabytes, math.MaxInt64>>20)) << 20
-	store, ok := s.db.(interface{ Reclaim(context.Context) error })
+	store, ok := s.db.(reclaimer)
 	if threshold == 0 || !ok {
 		return
 	}
@@ -119,7 +134,7 @@ func (s *Server) defragmentFirst() {
 	}
 	begun := time.Now()
 	if err == nil {
-		err = store.Reclaim(context.Background())
+		err = s.rewrite(context.Background(), store)
 	}
 	if err != nil {
 		s.log.Warn("the defragmentation of a start has failed", append(attrs, slog.String("error", err.Error()))...)

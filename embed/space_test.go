@@ -485,8 +485,12 @@ func TestAStartThatDefragments(t *testing.T) {
 		disk.left.Store(start.free)
 		told, db := &lines{}, &bulky{DB: m.db, bytes: 100<<20 + 1<<16}
 		s := &Server{cfg: m.cfg, log: slog.New(slog.NewTextHandler(told, nil)), world: m.world, home: m.home, state: m.state, db: db}
+		s.tallies.rewrites = newRewrites()
 		s.cfg.BootstrapDefragMegabytes = start.megabytes
 		s.defragmentFirst()
+		if n := s.tallies.rewrites.Read().Count(); n > 0 != db.reclaimed || s.tallies.rewriting.Load() != 0 {
+			t.Errorf("done %v, and %d rewrites are counted", db.reclaimed, n)
+		}
 		if db.reclaimed != (start.told == done) || !told.has(start.told) || start.told == "" && len(told.text) > 0 {
 			t.Errorf("from %d megabytes on, %d bytes free: done %v, %s", start.megabytes, start.free, db.reclaimed, told.text)
 		}
