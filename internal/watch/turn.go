@@ -167,7 +167,8 @@ func (h *Hub) turn(g *group, view *mvcc.View, from, upto id.Revision, name strin
 	if err := h.opts.FS.MkdirAll(h.opts.Dir, 0o700); err != nil {
 		return t, diskError{err}
 	}
-	sweep := view.Sweep(g.bounds(from, upto))
+	key, end := g.bounds()
+	sweep := view.Sweep(key, end, from, upto, g.prev)
 	deal := func(e *mvcc.Event) error {
 		if !g.takes(e) {
 			return nil
@@ -196,15 +197,15 @@ func (h *Hub) turn(g *group, view *mvcc.View, from, upto id.Revision, name strin
 	return t, nil
 }
 
-// bounds are the interest's range as a request has it, and what goes with it.
-func (i *interest) bounds(from, upto id.Revision) (key, end []byte, _, _ id.Revision) {
+// bounds are the interest's range as a request has it.
+func (i *interest) bounds() (key, end []byte) {
 	switch {
 	case i.open:
 		end = []byte{0}
 	case !i.single():
 		end = []byte(i.end)
 	}
-	return []byte(i.key), end, from, upto
+	return []byte(i.key), end
 }
 
 // pile is events in order.

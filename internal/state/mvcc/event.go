@@ -26,6 +26,9 @@ type Event struct {
 	// The live version that the change superseded; prevMain is 0 for none.
 	prevMain id.Revision
 	prevSub  uint32
+	// previous is that version as AppendPrevious gives it, where a Sweep has met it; nil:
+	// it is to be looked up.
+	previous []byte
 }
 
 // Tags of mvccpb.Event; its type is 1 for a deletion and left out for a put.
@@ -84,6 +87,9 @@ func (v *View) AppendPrevious(dst []byte, e *Event) ([]byte, error) {
 	}
 	if e.prevMain == 0 && e.Sub == 0 || before < v.Compacted {
 		return dst, nil
+	}
+	if len(e.previous) > 0 {
+		return append(dst, e.previous...), nil
 	}
 	if e.prevMain == 0 || e.prevMain == e.Revision {
 		if e.Sub == 0 {

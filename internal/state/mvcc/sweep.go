@@ -24,12 +24,15 @@ type Sweep struct {
 	at, high   []byte // engine bounds of what is left
 	event      Event  // in hand until the row after it is known, if have
 	have       bool
+	previous   bool // events have what they have superseded
+	before     []byte
 }
 
 // Sweep begins at the first key of a range, which is as of RangeRequest; revisions are
-// from to upto, upto at most the view's.
-func (v *View) Sweep(key, end []byte, from, upto id.Revision) *Sweep {
-	s := &Sweep{view: v, from: from, upto: upto}
+// from to upto, upto at most the view's. With previous, AppendPrevious of its events need
+// not look up what the sweep has passed.
+func (v *View) Sweep(key, end []byte, from, upto id.Revision, previous bool) *Sweep {
+	s := &Sweep{view: v, from: from, upto: upto, previous: previous}
 	var ok bool
 	if s.at, s.high, ok = span(v.group, key, end); !ok {
 		s.at = nil
@@ -104,6 +107,10 @@ func (s *Sweep) row(it engine.Iterator, show func(*Event) error) (older bool, er
 	if over {
 		if !v.dead {
 			s.event.prevMain, s.event.prevSub = main, sub
+			if s.previous && main < s.event.Revision {
+				s.before = appendKV(s.before[:0], user, row)
+				s.event.previous = s.before
+			}
 		}
 		if err := s.show(show); err != nil {
 			return false, err
@@ -128,7 +135,7 @@ func (s *Sweep) show(show func(*Event) error) error {
 }
 
 // recordLead is how many bytes AppendRecord puts before a body.
-const recordLead = 8 + 8 + 4 + 4 + 4 + 4 + 1
+const recordLead = 8 + 8 + 4 + 4 + 4 + 4 + 4 + 1
 
 // AppendRecord appends an event, for ReadRecord of the same process.
 func AppendRecord(dst []byte, e *Event) []byte {
@@ -138,11 +145,12 @@ func AppendRecord(dst []byte, e *Event) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, e.prevSub)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e.Key)))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e.Body)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e.previous)))
 	dead := byte(0)
 	if e.Deleted {
 		dead = 1
 	}
-	return append(append(dst, dead), e.Body...)
+	return append(append(append(dst, dead), e.Body...), e.previous...)
 }
 
 // ReadRecord reads what AppendRecord has appended; e refers to it. rest is what follows.
@@ -151,10 +159,12 @@ func ReadRecord(record []byte, e *Event) (rest []byte) {
 	*e = Event{
 		Revision: id.Revision(binary.LittleEndian.Uint64(record)), prevMain: id.Revision(binary.LittleEndian.Uint64(record[8:])),
 		Sub: binary.LittleEndian.Uint32(record[16:]), prevSub: binary.LittleEndian.Uint32(record[20:]),
-		Deleted: record[32] == 1, Body: body[:len(body):len(body)],
+		Deleted: record[36] == 1, Body: body[:len(body):len(body)],
 	}
 	e.Key = keyOf(body, int(binary.LittleEndian.Uint32(record[24:])))
-	return record[recordLead+len(body):]
+	end := recordLead + len(body) + int(binary.LittleEndian.Uint32(record[32:]))
+	e.previous = record[recordLead+len(body) : end : end]
+	return record[end:]
 }
 
 // keyOf is the key inside of a body, of which the length is known.

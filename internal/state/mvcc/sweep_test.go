@@ -17,7 +17,7 @@ import (
 
 // swept is what a sweep shows, so many rows at a time, put in order, each event as it
 // comes back from its record.
-func swept(t testing.TB, v *mvcc.View, key, end string, from, upto id.Revision, rows int) []string {
+func swept(t testing.TB, v *mvcc.View, key, end string, from, upto id.Revision, rows int, previous bool) []string {
 	t.Helper()
 	type event struct {
 		main id.Revision
@@ -25,18 +25,24 @@ func swept(t testing.TB, v *mvcc.View, key, end string, from, upto id.Revision, 
 		text string
 	}
 	var list []event
-	s := v.Sweep([]byte(key), []byte(end), from, upto)
+	s := v.Sweep([]byte(key), []byte(end), from, upto, previous)
 	show := func(e *mvcc.Event) error {
 		var back mvcc.Event
 		record := append(mvcc.AppendRecord([]byte("x"), e), "rest"...)
 		if rest := mvcc.ReadRecord(record[1:], &back); string(rest) != "rest" || back.Sub != e.Sub || back.Deleted != e.Deleted || !bytes.Equal(back.Key, e.Key) {
 			t.Fatalf("%+v comes back as %+v", e, back)
 		}
-		previous, err := v.AppendPrevious(nil, &back)
+		before, err := v.AppendPrevious(nil, e)
 		if err != nil {
 			return err
 		}
-		list = append(list, event{e.Revision, e.Sub, fmt.Sprintf("%s before %x", told(t, &back), previous)})
+		if len(before) > 0 && previous { // without any store
+			known, err := new(mvcc.View).AppendPrevious(nil, &back)
+			if err != nil || !bytes.Equal(known, before) {
+				t.Fatalf("%s: the record has %x before, the store %x", told(t, &back), known, before)
+			}
+		}
+		list = append(list, event{e.Revision, e.Sub, fmt.Sprintf("%s before %x", told(t, &back), before)})
 		return nil
 	}
 	for more := true; more; {
@@ -138,7 +144,7 @@ func TestASweepShowsWhatTheHistoryTells(t *testing.T) {
 				return name >= key && name < end
 			}
 			rows := 1 + draw.IntN(40)
-			got, want := swept(t, v, key, end, from, upto, rows), walked(t, v, covers, from, upto)
+			got, want := swept(t, v, key, end, from, upto, rows, draw.IntN(2) == 0), walked(t, v, covers, from, upto)
 			if !slices.Equal(got, want) {
 				t.Fatalf("%q to %q, %d to %d, %d rows at a time:\n%s\nwant\n%s", key, end, from, upto, rows, strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
@@ -151,7 +157,7 @@ func TestASweepShowsWhatTheHistoryTells(t *testing.T) {
 	for k.remove() {
 	}
 	compare(k.view.Load(), 150)
-	s := before.Sweep([]byte("a"), []byte{0}, 149, before.Revision)
+	s := before.Sweep([]byte("a"), []byte{0}, 149, before.Revision, false)
 	if _, err := s.Next(10, func(*mvcc.Event) error { return nil }); !errors.Is(err, command.ErrCompacted) {
 		t.Errorf("behind the compaction: %v", err)
 	}
@@ -166,7 +172,7 @@ func BenchmarkSweep(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {
-		s := v.Sweep([]byte{0}, []byte{0}, 2, v.Revision)
+		s := v.Sweep([]byte{0}, []byte{0}, 2, v.Revision, false)
 		for more := true; more; {
 			var err error
 			if more, err = s.Next(2048, func(e *mvcc.Event) error {
