@@ -255,7 +255,7 @@ func (s *swarm) drawUsers(r *simenv.Rand) {
 		watching: oneOf[int64](r, 0, 500, 1000),
 	}
 	if s.users.signed = r.OneIn(3); s.users.signed {
-		s.users.ttl = oneOf(r, 3*time.Second, time.Minute) // they end at a full second
+		s.users.ttl = oneOf(r, 2*time.Second, time.Minute) // they end at a full second
 	}
 }
 
