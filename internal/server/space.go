@@ -148,12 +148,14 @@ func (m *Member) lookAtCount() {
 			m.tellSpace(SpaceNews{Near: true, Bytes: bytes, Quota: quota})
 		}
 	}
+	judged := max(m.space.judged, view.Excused(m.opts.Member))
+	if defect.On(defect.AlarmReturns) {
+		judged = 0
+	}
 	switch grown := view.Grown(); {
 	case bytes < quota, view.HasAlarm(command.Alarm{Member: m.opts.Member, Type: command.AlarmNoSpace}):
-		if !defect.On(defect.AlarmReturns) {
-			m.space.judged = grown
-		}
-	case grown > max(m.space.judged, view.Excused(m.opts.Member)):
+		m.space.judged = grown
+	case grown > judged:
 		m.reportFull(host.Call{To: unheard})
 	}
 }
