@@ -22,8 +22,7 @@ import (
 // logs are the outputs of a process's log.
 type logs struct {
 	*slog.Logger
-	files   []logOutput
-	journal *journal // nil if it is none of them
+	files []logOutput
 }
 
 // logOutput is a file that can be opened again, after somebody has moved it away.
@@ -33,10 +32,10 @@ type logOutput interface {
 }
 
 // openLog opens the outputs that the configuration names.
-func openLog(cfg *Config) (*logs, error) { return openLogsTo(cfg, journalSocket) }
+func openLog(cfg *Config) (*logs, error) { return openLogTo(cfg, systemdJournal) }
 
-// openLogsTo is openLog with the place of systemd's journal.
-func openLogsTo(cfg *Config, socket string) (_ *logs, err error) {
+// openLogTo is openLog with another journal than systemd's.
+func openLogTo(cfg *Config, journal journald) (_ *logs, err error) {
 	l := &logs{}
 	defer func() {
 		if err != nil {
@@ -44,7 +43,7 @@ func openLogsTo(cfg *Config, socket string) (_ *logs, err error) {
 		}
 	}()
 	var outputs []io.Writer
-	var noJournal error
+	noJournal := false
 	for _, name := range cfg.LogOutputs {
 		switch name {
 		case config.LogDefault, "stderr":
@@ -52,10 +51,10 @@ func openLogsTo(cfg *Config, socket string) (_ *logs, err error) {
 		case "stdout":
 			outputs = append(outputs, os.Stdout)
 		case config.LogJournal:
-			if l.journal, noJournal = openJournal(socket, os.Stderr); noJournal != nil {
+			if noJournal = !journal.enabled(); noJournal {
 				outputs = append(outputs, os.Stderr)
 			} else {
-				outputs = append(outputs, l.journal)
+				outputs = append(outputs, &journalOutput{journal, os.Stderr})
 			}
 		default:
 			file, err := openOutput(cfg, name)
@@ -74,8 +73,8 @@ func openLogsTo(cfg *Config, socket string) (_ *logs, err error) {
 		return nil, err
 	}
 	l.Logger = telemetry.New(io.MultiWriter(outputs...), time.Now, format, level)
-	if noJournal != nil {
-		l.Warn("there is no journal of systemd here; its lines go to standard error", "output", config.LogJournal, "error", noJournal.Error())
+	if noJournal {
+		l.Warn("there is no journal of systemd here; its lines go to standard error", "output", config.LogJournal)
 	}
 	return l, nil
 }
@@ -102,14 +101,11 @@ func openOutput(cfg *Config, name string) (logOutput, error) {
 	return r, f.Close()
 }
 
-// close closes the files and the journal. Lines written afterwards are lost, but for those that also
+// close closes the files. Lines written afterwards are lost, but for those that also
 // go elsewhere.
 func (l *logs) close() {
 	for _, f := range l.files {
 		f.Close()
-	}
-	if l.journal != nil {
-		l.journal.Close()
 	}
 }
 
