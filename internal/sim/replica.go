@@ -388,11 +388,10 @@ func writtenSector(disk *simenv.Disk, file string, rand *simenv.Rand, size int64
 // sectorBytes is how finely a log names what is damaged.
 const sectorBytes = 512
 
-// followFlip follows a flipped bit into the segment that its file, a spare then,
-// has become.
+// followFlip follows a flipped bit into the segment that its file, a spare then, has
+// become. Another spare may have its name by now.
 func (r *replica) followFlip(file string, offset int64) {
-	_, err := r.machine.Disk().Mount().Stat(r.flipped.file)
-	if err != nil && strings.HasSuffix(r.flipped.file, ".spare") && offset/sectorBytes == r.flipped.offset/sectorBytes {
+	if strings.HasSuffix(r.flipped.file, ".spare") && strings.HasSuffix(file, ".wal") && offset/sectorBytes == r.flipped.offset/sectorBytes {
 		r.flipped.file = clean(file)
 	}
 }
