@@ -22,9 +22,10 @@ import (
 type frail struct {
 	net.Listener
 	to string
-	// broken is told of each connection that has come to its limit, and the connection
-	// ends once that is taken.
-	broken chan int
+	// broken is sent an end for each connection that has come to its limit, which breaks
+	// when that is called: whoever has to do something before the client tries again has
+	// time for it.
+	broken chan func()
 
 	mu     sync.Mutex
 	limits []int64
@@ -37,10 +38,10 @@ func newFrail(t *testing.T, to string, limits ...int64) *frail {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &frail{Listener: l, to: to, limits: limits, broken: make(chan int)}
+	f := &frail{Listener: l, to: to, limits: limits, broken: make(chan func())}
 	t.Cleanup(func() { l.Close() })
 	go func() {
-		for n := 1; ; n++ {
+		for {
 			client, err := l.Accept()
 			if err != nil {
 				return
@@ -48,7 +49,6 @@ func newFrail(t *testing.T, to string, limits ...int64) *frail {
 			f.mu.Lock()
 			server, err := net.Dial("tcp", f.to)
 			if err != nil { // it is down: that is no connection
-				n--
 				client.Close()
 				f.mu.Unlock()
 				continue
@@ -58,13 +58,13 @@ func newFrail(t *testing.T, to string, limits ...int64) *frail {
 				limit, f.limits = f.limits[0], f.limits[1:]
 			}
 			f.mu.Unlock()
-			go f.carry(n, client, server, limit)
+			go f.carry(client, server, limit)
 		}
 	}()
 	return f
 }
 
-func (f *frail) carry(n int, client, server net.Conn, limit int64) {
+func (f *frail) carry(client, server net.Conn, limit int64) {
 	go func() {
 		_, _ = io.Copy(server, client)
 		server.Close()
@@ -73,11 +73,15 @@ func (f *frail) carry(n int, client, server net.Conn, limit int64) {
 	f.mu.Lock()
 	f.passed += passed
 	f.mu.Unlock()
-	if err == nil {
-		f.broken <- n
+	end := func() {
+		client.Close()
+		server.Close()
 	}
-	client.Close()
-	server.Close()
+	if err != nil {
+		end()
+		return
+	}
+	f.broken <- end
 }
 
 // direct has new connections go to another server.
@@ -128,7 +132,8 @@ func TestABrokenSaveGoesOn(t *testing.T) {
 	limits := []int64{1_000, 40_000, 300_000, 9_500, 4_000, 700_001, 500_000}
 	f := newFrail(t, h.client, limits...)
 	go func() {
-		for range f.broken {
+		for end := range f.broken {
+			end()
 		}
 	}()
 	file := filepath.Join(t.TempDir(), "backup")
@@ -160,25 +165,31 @@ func TestASaveThatGoesOnIsOfOneMoment(t *testing.T) {
 	var out []byte
 	for _, scene := range []struct {
 		what          string
-		between       func(*frail)
+		between       func(f *frail, end func())
 		goesOn        bool
 		revision, mod string // of the whole, and what its last key's is
 	}{
-		{"it is killed, started again, and written to", func(*frail) {
+		{"it is killed, started again, and written to", func(_ *frail, end func()) {
 			h.stop(syscall.SIGKILL)
 			fill(t, h.start(), "z", 3)
+			end()
 		}, true, ", 24, ", "z2"},
-		{"it is stopped and started again", func(*frail) {
+		{"it is stopped and started again", func(_ *frail, end func()) {
 			h.stop(syscall.SIGTERM)
+			end()
 			h.start()
 		}, true, ", 24, ", "z2"},
-		{"it is killed, started, and compacted", func(*frail) {
+		{"it is killed, started, and compacted", func(_ *frail, end func()) {
 			h.stop(syscall.SIGKILL)
 			c := h.start()
 			at := must[*clientv3.PutResponse](t)(c.Put(t.Context(), "x0", "again")).Header.Revision
 			must[*clientv3.CompactResponse](t)(c.Compact(t.Context(), at))
+			end()
 		}, false, ", 25, ", "x0"},
-		{"another cluster answers", func(f *frail) { f.direct(other.client) }, false, ", 26, ", "y24"},
+		{"another cluster answers", func(f *frail, end func()) {
+			f.direct(other.client)
+			end()
+		}, false, ", 26, ", "y24"},
 	} {
 		f := newFrail(t, h.client, 900_000)
 		file := filepath.Join(t.TempDir(), "backup")
@@ -190,11 +201,11 @@ func TestASaveThatGoesOnIsOfOneMoment(t *testing.T) {
 			done <- err
 		}()
 		select {
-		case <-f.broken:
+		case end := <-f.broken:
+			scene.between(f, end)
 		case err := <-done:
 			t.Fatalf("%s: it ended before (%v)\n%s", scene.what, err, out)
 		}
-		scene.between(f)
 		if err := <-done; err != nil {
 			t.Fatalf("%s: %v\n%s", scene.what, err, out)
 		}
