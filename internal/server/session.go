@@ -36,15 +36,12 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 		s.refuse(call, invalid, cost, full)
 		return
 	}
-	header := command.Header{Wall: m.opts.Clock.Wall().UnixNano()}
+	header := s.judgedBy(view, command.Header{Wall: m.opts.Clock.Wall().UnixNano()})
 	var refused error
 	if !defect.On(defect.AlarmUnasked) {
 		refused = view.Stopped(body)
 	}
-	if view.Auth().Enabled() {
-		header.User, header.AuthRevision = s.who.User, view.Auth().Revision()
-		refused = cmp.Or(refused, view.Permit(s.who, body))
-	}
+	refused = cmp.Or(refused, view.Permit(s.who, body))
 	cmd := command.Encode(make([]byte, 0, headerBytes+len(header.User)+size), header, body)
 	switch {
 	case len(cmd) > m.opts.MaxRequestBytes:
@@ -55,6 +52,17 @@ func (s Session) propose(call host.Call, invalid error, size int, body command.B
 	default:
 		m.opts.Group.Propose(call, cmd)
 	}
+}
+
+// judgedBy writes into a header whom a view has judged, and by which auth revision.
+// While permissions are not checked that is nobody: a revision of that time would make
+// good again what is void once they are.
+func (s Session) judgedBy(view *state.View, h command.Header) command.Header {
+	h.User, h.AuthRevision = "", 0
+	if table := view.Auth(); table.Enabled() {
+		h.User, h.AuthRevision = s.who.User, table.Revision()
+	}
+	return h
 }
 
 // refuse ends a call that is not valid. Where there is no room for it either, he is told
@@ -91,13 +99,7 @@ func (s Session) proposeLater(call host.Call, cmd []byte) {
 			s.m.reportFull(call)
 			return
 		}
-		// While permissions are not checked nobody has judged what he has shown: a revision
-		// of that time would make good again what is void once they are.
-		judged := uint64(0)
-		if view.Auth().Enabled() {
-			judged = view.Auth().Revision()
-		}
-		command.StampAuth(cmd, judged)
+		cmd := command.Encode(make([]byte, 0, len(cmd)+len(s.who.User)), s.judgedBy(view, again.Header), again.Body)
 		s.m.opts.Group.Propose(call, cmd)
 	})
 }

@@ -217,9 +217,3 @@ func (k *RoleRevoke) decode(r *reader) {
 	k.Role = string(r.bytes())
 	k.Key, k.End = r.bytes(), r.bytes()
 }
-
-// StampAuth writes the auth revision that permissions were judged under into an
-// encoded command, in place: for one that is judged again before it is proposed.
-func StampAuth(cmd []byte, revision uint64) {
-	binary.LittleEndian.PutUint64(cmd[offAuth:], revision)
-}
