@@ -15,14 +15,14 @@ import (
 // again needs no iterator: a seek through the levels of the engine takes twenty
 // times as long as a look here (docs/decisions/0016).
 //
-// An entry is a row and the revision of the view that read it as the newest of its
-// key. It may be used as long as the key was not written since, and that is what
-// the applier leaves in changed, by the hash of the key: the revision of the last
-// change, stored before the view of that revision is published. So:
+// An entry is a row and the stamp of when it was the newest of its key. It may be used
+// as long as the key was not written since, and that is what the applier leaves in
+// changed, by the hash of the key: the stamp of the last change, stored before the view
+// of that revision is published. So:
 //
-//   - A reader at R sees in changed every change up to R. An entry that was read at
-//     or after the last change seen is the newest version at R, if its revision is
-//     not beyond R.
+//   - A reader at R sees in changed every change up to R. An entry whose stamp is not
+//     before the last change seen is the newest version at R, if its revision is not
+//     beyond R.
 //   - What a reader finds in changed beyond R, or of another key of the same hash,
 //     only makes it ask the engine.
 //
@@ -52,6 +52,12 @@ const (
 	longestKept = 8 << 10
 	rowHead     = 24
 )
+
+// A stamp orders, within a revision, its first change of a key (firstChange), and all
+// others of that key and whoever reads when the revision is whole (wholeRevision): one
+// command may change a key twice, and what the first change left is then not the row.
+func firstChange(at id.Revision) uint64   { return 2 * uint64(at) }
+func wholeRevision(at id.Revision) uint64 { return 2*uint64(at) + 1 }
 
 // rowShard is a ring of entries, the latest written over the oldest, and an index
 // from hashes to positions. Positions count bytes since the beginning and never
@@ -101,12 +107,12 @@ func (c *rowCache) wrote(key, row []byte, at id.Revision) {
 	}
 	hash := maphash.Bytes(c.seed, key)
 	mark := c.changedAt(hash)
-	if before := mark.Load(); before >= uint64(at) {
-		// One command may change a key twice: what the first change left is not the row.
-		mark.Store(before + 1)
+	stamp := firstChange(at)
+	if mark.Load() >= stamp {
+		mark.Store(wholeRevision(at))
 		return
 	}
-	mark.Store(uint64(at))
+	mark.Store(stamp)
 	if row == nil || rowHead+len(key)+len(row) > longestKept {
 		return
 	}
@@ -116,7 +122,7 @@ func (c *rowCache) wrote(key, row []byte, at id.Revision) {
 	}
 	defer s.mu.Unlock()
 	if slot := s.find(slots, hash, key); slot != nil {
-		s.fill(slot, hash, key, row, at, at)
+		s.fill(slot, hash, key, row, at, stamp)
 	}
 }
 
@@ -142,7 +148,7 @@ func (c *rowCache) appendNewest(dst, key []byte, at id.Revision, keysOnly bool) 
 		return dst, false
 	}
 	e := s.entry(*slot)
-	if e.readAt() < changed || e.mod() > uint64(at) {
+	if e.stamp() < changed || e.mod() > uint64(at) {
 		return dst, false
 	}
 	return appendItem(dst, key, e.row(), keysOnly), true
@@ -153,8 +159,8 @@ func (c *rowCache) keep(key, row []byte, mod, readAt id.Revision) {
 	if rowHead+len(key)+len(row) > longestKept {
 		return
 	}
-	hash := maphash.Bytes(c.seed, key)
-	if c.changedAt(hash).Load() > uint64(readAt) {
+	hash, stamp := maphash.Bytes(c.seed, key), wholeRevision(readAt)
+	if c.changedAt(hash).Load() > stamp {
 		return
 	}
 	s, slots := c.set(hash)
@@ -163,10 +169,10 @@ func (c *rowCache) keep(key, row []byte, mod, readAt id.Revision) {
 	into := s.find(slots, hash, key)
 	if into == nil {
 		into = s.oldest(slots)
-	} else if s.entry(*into).readAt() >= uint64(readAt) {
+	} else if s.entry(*into).stamp() >= stamp {
 		return
 	}
-	s.fill(into, hash, key, row, mod, readAt)
+	s.fill(into, hash, key, row, mod, stamp)
 }
 
 // find is the slot of a key's entry, nil if there is none.
@@ -197,7 +203,7 @@ func (s *rowShard) oldest(slots []rowSlot) *rowSlot {
 
 // fill makes a slot that of an entry; where the one before it has the same key and
 // size, in its place.
-func (s *rowShard) fill(slot *rowSlot, hash uint64, key, row []byte, mod, readAt id.Revision) {
+func (s *rowShard) fill(slot *rowSlot, hash uint64, key, row []byte, mod id.Revision, stamp uint64) {
 	e := s.entry(*slot)
 	if e == nil || !bytes.Equal(e.key(), key) || len(e.row()) != len(row) {
 		*slot = rowSlot(s.add(rowHead+len(key)+len(row))+1) | slotTag(hash)
@@ -206,7 +212,7 @@ func (s *rowShard) fill(slot *rowSlot, hash uint64, key, row []byte, mod, readAt
 		binary.LittleEndian.PutUint32(e[4:], uint32(len(row)))
 		copy(e[rowHead:], key)
 	}
-	binary.LittleEndian.PutUint64(e[8:], uint64(readAt))
+	binary.LittleEndian.PutUint64(e[8:], stamp)
 	binary.LittleEndian.PutUint64(e[16:], uint64(mod))
 	copy(e[rowHead+len(key):], row)
 }
@@ -232,13 +238,13 @@ func (s *rowShard) entry(slot rowSlot) rowEntry {
 	return rowEntry(s.ring[(at-1)%uint64(len(s.ring)):])
 }
 
-// rowEntry begins with an entry: lengths of key and row (4 each), the revision it
-// was read at, its own (8 each), key, row.
+// rowEntry begins with an entry: lengths of key and row (4 each), its stamp, its
+// revision (8 each), key, row.
 type rowEntry []byte
 
-func (e rowEntry) readAt() uint64 { return binary.LittleEndian.Uint64(e[8:]) }
-func (e rowEntry) mod() uint64    { return binary.LittleEndian.Uint64(e[16:]) }
-func (e rowEntry) key() []byte    { return e[rowHead : rowHead+binary.LittleEndian.Uint32(e)] }
+func (e rowEntry) stamp() uint64 { return binary.LittleEndian.Uint64(e[8:]) }
+func (e rowEntry) mod() uint64   { return binary.LittleEndian.Uint64(e[16:]) }
+func (e rowEntry) key() []byte   { return e[rowHead : rowHead+binary.LittleEndian.Uint32(e)] }
 func (e rowEntry) row() []byte {
 	return e[rowHead+binary.LittleEndian.Uint32(e):][:binary.LittleEndian.Uint32(e[4:])]
 }
