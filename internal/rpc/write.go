@@ -19,7 +19,7 @@ import (
 const writeSize = 128 << 10
 
 // keptBuffer is the largest buffer that a connection keeps while it has nothing to
-// send. Larger ones go to whoever writes next.
+// send. Larger ones go to whoever has data of streams to send next.
 const keptBuffer = 16 << 10
 
 // writeBuffer is a buffer of the pool that nobody writes with.
@@ -120,12 +120,12 @@ func (c *conn) gather(buf []byte) (_ []byte, calls *Call, over bool) {
 		<-c.wake
 		// Whoever woke us has more to say: the others on this connection, too.
 		runtime.Gosched()
-		if buf == nil {
+		c.mu.Lock()
+		if buf == nil && c.active.len() > 0 {
 			if w, some := writeBuffers.Get().(*writeBuffer); some {
 				buf = w.bytes
 			}
 		}
-		c.mu.Lock()
 	}
 }
 
