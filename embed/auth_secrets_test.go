@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -54,7 +53,7 @@ func TestAuthKeepsSecrets(t *testing.T) {
 }
 
 func keepsSecrets(t *testing.T, flag string) {
-	var log lockedBuffer
+	var log lines
 	dir, to := t.TempDir(), newCollector(t)
 	cfg, client := configFor(t, dir, flag, "--bcrypt-cost=4", "--log-level=debug", "--enable-pprof", "--warning-unary-request-duration=1ns",
 		"--enable-distributed-tracing", "--distributed-tracing-address", to.address, "--distributed-tracing-sampling-rate=1000000")
@@ -102,8 +101,8 @@ func keepsSecrets(t *testing.T, flag string) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	found.look("the log", log.bytes())
-	if !bytes.Contains(log.bytes(), []byte("Auth/Authenticate")) {
+	found.look("the log", []byte(log.String()))
+	if !log.has("Auth/Authenticate") {
 		t.Error("no call is in the log: there is nothing to be found")
 	}
 	if n := found.inSpans(to); n < 10 {
@@ -166,22 +165,4 @@ func fetched(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	return string(body)
-}
-
-// lockedBuffer is written by several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) bytes() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.b.Bytes())
 }

@@ -1,7 +1,6 @@
 package embed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -291,14 +290,14 @@ func (f *filling) awaitLook(t *testing.T) {
 }
 
 // startOn starts a member on a disk of which so much is left.
-func startOn(t *testing.T, left int64, flags ...string) (*member, *filling, *lockedBuffer) {
+func startOn(t *testing.T, left int64, flags ...string) (*member, *filling, *lines) {
 	t.Helper()
 	world := osenv.New()
 	disk := &filling{FS: world.FS}
 	disk.left.Store(left)
 	world.FS = disk
 	cfg, client := configFor(t, t.TempDir(), flags...)
-	log := &lockedBuffer{}
+	log := &lines{}
 	s, err := startIn(world, cfg, slog.New(slog.NewTextHandler(log, nil)), config.ServerVersion)
 	if err != nil {
 		t.Fatal(err)
@@ -350,11 +349,11 @@ func TestTheDiskFillsUp(t *testing.T) {
 	disk.left.Store(1<<30 + 1)
 	expect(t, "a put into next to nothing", said(c.Put(ctx, "b", "1")), full)
 	disk.left.Store(2 << 30)
-	until("the disk is known to have space", func() bool { return bytes.Contains(log.bytes(), []byte("has space again")) })
+	until("the disk is known to have space", func() bool { return log.has("has space again") })
 	expect(t, "a put before the alarm is disarmed", said(c.Put(ctx, "b", "1")), full)
 	disarm()
 	expect(t, "a put", said(c.Put(ctx, "b", "1")), "ok")
-	if n := bytes.Count(log.bytes(), []byte("the disk is almost full")); n != 1 {
+	if n := log.count("the disk is almost full"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
 }
@@ -474,7 +473,7 @@ func (b *bulky) Reclaim(context.Context) error {
 func TestAStartThatDefragments(t *testing.T) {
 	const done, skipped = "defragmented the store before serving", "skipped the defragmentation of a start"
 	m, disk, log := startOn(t, 50<<30, "--bootstrap-defrag-threshold-megabytes=1000")
-	if text := string(log.bytes()); strings.Count(text, skipped) != 1 || strings.Contains(text, done) {
+	if text := log.String(); strings.Count(text, skipped) != 1 || strings.Contains(text, done) {
 		t.Errorf("a start with nothing to give back:\n%s", text)
 	}
 	for _, start := range []struct {

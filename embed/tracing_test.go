@@ -327,7 +327,7 @@ func TestWhatHappenedLately(t *testing.T) {
 
 // Without its collector a member starts, serves and stops as it does with one.
 func TestTracesThatNobodyTakes(t *testing.T) {
-	said := &lockedBuffer{}
+	said := &lines{}
 	cfg, client := configFor(t, t.TempDir(), "--enable-distributed-tracing", "--distributed-tracing-address", ports.Reserve(t), "--distributed-tracing-sampling-rate=1000000")
 	s, err := Start(cfg, slog.New(slog.NewTextHandler(said, nil)))
 	if err != nil {
@@ -350,7 +350,7 @@ func TestTracesThatNobodyTakes(t *testing.T) {
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("the end took %v", took)
 	}
-	if text := string(said.bytes()); !strings.Contains(text, "distributed tracing enabled") || strings.Count(text, "traces could not be sent") > 1 {
+	if text := said.String(); !strings.Contains(text, "distributed tracing enabled") || strings.Count(text, "traces could not be sent") > 1 {
 		t.Errorf("the log: %s", text)
 	}
 }

@@ -136,7 +136,8 @@ func (m *Member) lookAtDisk() {
 
 // lookAtCount raises the alarm for what was applied beyond the quota: once for each
 // growth, so that one who disarms it first and deletes then is not stopped (spec 6.4);
-// an alarm may come and be ended between two looks. Deletions add to the count: growth that there was room for is no reason afterwards.
+// an alarm may come and be ended between two looks. Deletions add to the count: growth
+// that there was room for is no reason afterwards.
 func (m *Member) lookAtCount() {
 	view, quota := m.opts.State.View(), m.opts.Quota
 	if quota <= 0 {

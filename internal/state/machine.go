@@ -51,10 +51,11 @@ type Machine struct {
 	check   auth.Check // of cmd
 	batch   engine.Batch
 	cmd     command.Command
-	entry   id.Index               // of cmd
-	grown   id.Index               // the latest command that cost space
-	excused map[id.Member]id.Index // View.Excused of all members; a change makes a new one
+	entry   id.Index // of cmd
+	grown   id.Index // the latest command that cost space
 	failed  error
+	// excused is View.Excused of all members; a change makes a new one.
+	excused map[id.Member]id.Index
 
 	counts Counts
 
