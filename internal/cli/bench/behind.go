@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // Behind is what it costs a server to show a watcher what it has missed.
@@ -20,6 +18,8 @@ type Behind struct {
 	// Events that the watcher had missed, and how long it took to be told them.
 	Events int64         `json:"events"`
 	Took   time.Duration `json:"catch_up_ns"`
+	// WatcherCPU is what the process of the watcher used.
+	WatcherCPU time.Duration `json:"watcher_cpu_ns"`
 	// Ratio of the two 99th percentiles, busy over quiet.
 	Ratio float64 `json:"p99_ratio"`
 }
@@ -90,54 +90,13 @@ func (p behindPlan) busy(ctx context.Context, s Server, b *Behind) error {
 	var failed error
 	go func() {
 		defer close(done)
-		b.Events, b.Took, failed = catchUp(ctx, s, p.opts.Space, p.revisions)
+		var c caught
+		c, b.WatcherCPU, failed = missed{Server: s, Space: p.opts.Space, Revisions: p.revisions}.apart(ctx)
+		b.Events, b.Took = c.Events, c.Took
 	}()
 	b.Busy, err = probe.measure(ctx, window{stop: done})
 	<-done
 	return errors.Join(failed, err)
-}
-
-// catchUp watches all keys from so many revisions before the present one, until that
-// one has come.
-func catchUp(ctx context.Context, s Server, space Space, revisions int) (events int64, took time.Duration, err error) {
-	conns, err := dial(ctx, s, 1)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer conns.close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	now, err := pb.NewKVClient(conns.all[0]).Range(ctx, &pb.RangeRequest{Key: []byte("0"), CountOnly: true})
-	if err != nil {
-		return 0, 0, err
-	}
-	stream, err := openWatching(ctx, conns.all[0])
-	if err != nil {
-		return 0, 0, err
-	}
-	target := now.Header.Revision
-	first := max(target-int64(revisions)+1, 1)
-	begin := time.Now()
-	if err := stream.create(&pb.WatchCreateRequest{Key: space.key(0), RangeEnd: space.key(space.Keys), StartRevision: first}); err != nil {
-		return 0, 0, err
-	}
-	var r news
-	for next := first; next <= target; {
-		if err := stream.recv(&r); err != nil {
-			return events, 0, err
-		}
-		if r.canceled {
-			return events, 0, fmt.Errorf("%s: the watch ended: %s", s.label(), r.reason)
-		}
-		for _, e := range r.told {
-			if e.revision != next { // each put is a revision
-				return events, 0, fmt.Errorf("%s: revision %d came instead of %d", s.label(), e.revision, next)
-			}
-			next++
-			events++
-		}
-	}
-	return events, time.Since(begin), nil
 }
 
 var behindColumns = []column[Behind]{
@@ -148,6 +107,7 @@ var behindColumns = []column[Behind]{
 	{"put p50 meanwhile", func(b Behind) figure { return span(b.Busy.P50) }},
 	{"put p99 meanwhile", func(b Behind) figure { return span(b.Busy.P99) }},
 	{"p99 to quiet", func(b Behind) figure { return number(b.Ratio) }},
+	{"watcher CPU", func(b Behind) figure { return span(b.WatcherCPU) }},
 	{"puts/s meanwhile", func(b Behind) figure { return number(b.Busy.Rate) }},
 	{"peak", func(b Behind) figure { return size(b.Busy.Peak) }},
 }
@@ -165,7 +125,7 @@ func compareBehind(ctx context.Context, servers []Server, p behindPlan, t turns,
 	if err != nil {
 		return nil, err
 	}
-	out := scenarioTable("A watcher behind", fmt.Sprintf("A watcher of all keys begins %d revisions ago; %g puts a second over at most %d clients, before, meanwhile and after. %s",
+	out := scenarioTable("A watcher behind", fmt.Sprintf("A watcher of all keys, a process that goes last, begins %d revisions ago; %g puts a second over at most %d clients, before, meanwhile and after. %s",
 		p.revisions, p.opts.Rate, p.opts.Clients, p.opts.about(t.rounds)), behindColumns)
 	addCase(out, fmt.Sprintf("%d revisions", p.revisions), all, behindColumns)
 	out.data = all

@@ -14,7 +14,7 @@
 // per call, read from /proc (process.go), is the fairer figure than the rate.
 //
 // Scenarios are more than one workload: watches (watching.go, audience.go), a watcher
-// that catches up (behind.go), leases that end together (ending.go), puts while history is compacted
+// that catches up (behind.go, catching.go), leases that end together (ending.go), puts while history is compacted
 // (compacting.go), calls whose callers are judged (judging.go), memory, disk and restarts of servers that it starts itself
 // (restart.go, program.go), and all tables of the guide in one run (suite.go).
 package bench
@@ -36,7 +36,7 @@ func Command(out, errs io.Writer) *cobra.Command {
 		root.AddCommand(workloadCommand(w, out, errs))
 	}
 	root.AddCommand(fillCommand(errs), compactingCommand(out, errs), listsCommand(out, errs), restartCommand(out, errs),
-		judgingCommand(out, errs), watchCommand(out, errs), behindCommand(out, errs), endingCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
+		judgingCommand(out, errs), watchCommand(out, errs), behindCommand(out, errs), catchUpCommand(out), endingCommand(out, errs), waitCommand(out), suiteCommand(out, errs))
 	return root
 }
 

@@ -291,6 +291,13 @@ func (f *fake) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.Compac
 const asProgram = "KVORUM_BENCH_FAKE"
 
 func TestMain(m *testing.M) {
+	if slices.Equal(os.Args[1:], []string{catchUpVerb}) {
+		if err := Command(os.Stdout, os.Stderr).Execute(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(asProgram) != "" {
 		if err := beProgram(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

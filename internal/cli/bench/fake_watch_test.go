@@ -24,6 +24,8 @@ type hearing struct {
 	gone    bool
 	granted map[int64]int64
 	opened  []*pb.WatchCreateRequest
+	// open, if set, is called for each watch before it is answered.
+	open func()
 }
 
 // tell notes an event. mu is held.
@@ -89,7 +91,11 @@ func (f *fake) Watch(to grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchRespon
 			watches = append(watches, r)
 			f.mu.Lock()
 			f.hearing.opened = append(f.hearing.opened, r)
+			open := f.hearing.open
 			f.mu.Unlock()
+			if open != nil {
+				open()
+			}
 			if err := to.Send(&pb.WatchResponse{WatchId: r.WatchId, Created: true}); err != nil {
 				return err
 			}

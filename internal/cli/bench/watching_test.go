@@ -1,7 +1,13 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +105,44 @@ func TestAWatcherBehindIsToldEverythingThatItMissed(t *testing.T) {
 	f.hearing.forget = func(e *mvccpb.Event) bool { return e.Kv.ModRevision%100 == 0 }
 	if _, err := behindOf(t, s); err == nil || !strings.Contains(err.Error(), "came instead of") {
 		t.Errorf("with an event left out: %v", err)
+	}
+}
+
+// priorities are those of all threads of the processes that this one has started.
+func priorities(t *testing.T) (found []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stat")
+	if err != nil {
+		t.Error(err)
+	}
+	for _, file := range files {
+		stat, _ := os.ReadFile(file) // it may have ended
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 16 && fields[1] == strconv.Itoa(os.Getpid()) {
+			found = append(found, fields[16])
+		}
+	}
+	return found
+}
+
+// What the watcher takes to read is not to be waited for by those who put.
+func TestTheWatcherThatCatchesUpIsAProcessThatGoesLast(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("priorities are read from /proc")
+	}
+	f := newFake()
+	s := f.serve(t)
+	var seen []string
+	f.hearing.open = func() { seen = priorities(t) }
+	out, err := behindOf(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := dataOf[[][]Behind](t, out)[0][0]; b.WatcherCPU <= 0 {
+		t.Errorf("%+v", b)
+	}
+	if len(seen) == 0 || slices.ContainsFunc(seen, func(p string) bool { return p != "19" }) {
+		t.Errorf("priorities of its threads: %v", seen)
 	}
 }
 
