@@ -121,18 +121,6 @@ func (m *Machine) KeepCounts(rows int) {
 	m.publish()
 }
 
-// PaceRemoval has a step of the removal of what compactions freed look at no more than
-// so many changes (below 1: mvcc.Store's own number), and gives the pause between two
-// steps, up to 1 s (0: the usual). Whoever hurries removal waits for one such pause at
-// most. It is the replica's own affair; call it before any turn.
-func (m *Machine) PaceRemoval(changes int, rest time.Duration) {
-	m.store.PaceRemoval(changes)
-	m.removalRest = min(rest, longestRest)
-	if rest == 0 {
-		m.removalRest = removalRest
-	}
-}
-
 // KeepEvents gives the ring of newest events another budget in bytes; what watches
 // see does not depend on it.
 func (m *Machine) KeepEvents(budget int) { m.store.KeepEvents(budget) }
@@ -158,85 +146,6 @@ func (m *Machine) reload() (err error) {
 	}
 	m.shown = m.store.State().Compacted
 	return nil
-}
-
-// The row of the applied mark: format, index, term, 1 if a snapshot brought it;
-// then follow the index of the configuration that came with it, and that itself.
-const (
-	rowMark    = "mark"
-	markFormat = 1
-	markBytes  = 18
-)
-
-func appendMark(dst []byte, at raft.Position, loaded *raft.PlacedConf) []byte {
-	dst = append(dst, markFormat)
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(at.Index))
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(at.Term))
-	if loaded == nil {
-		return append(dst, 0)
-	}
-	dst = binary.LittleEndian.AppendUint64(append(dst, 1), uint64(loaded.Index))
-	return append(dst, raft.EncodeConf(loaded.Conf)...)
-}
-
-func decodeMark(row []byte) (at raft.Position, loaded *raft.PlacedConf, err error) {
-	bad := func() (raft.Position, *raft.PlacedConf, error) {
-		return raft.Position{}, nil, &mvcc.DamageError{Row: rowMark, Err: fmt.Errorf("not a mark: %x", row)}
-	}
-	if len(row) < markBytes || row[0] != markFormat || row[17] > 1 || row[17] == 0 && len(row) > markBytes {
-		return bad()
-	}
-	at.Index = id.Index(binary.LittleEndian.Uint64(row[1:]))
-	at.Term = id.Term(binary.LittleEndian.Uint64(row[9:]))
-	if row[17] == 0 {
-		return at, nil, nil
-	}
-	loaded = &raft.PlacedConf{}
-	switch rest := row[markBytes:]; {
-	case len(rest) == 0: // the first rows of this format had no configuration
-	case len(rest) < 8:
-		return bad()
-	default:
-		loaded.Index = id.Index(binary.LittleEndian.Uint64(rest))
-		if loaded.Conf, err = raft.DecodeConf(rest[8:]); err != nil {
-			return bad()
-		}
-	}
-	return at, loaded, nil
-}
-
-func readMark(get func(key, buf []byte) ([]byte, error), key []byte) (at raft.Position, loaded *raft.PlacedConf, err error) {
-	row, err := get(key, nil)
-	switch {
-	case errors.Is(err, engine.ErrNotFound):
-		return raft.Position{}, nil, nil
-	case err != nil:
-		return raft.Position{}, nil, &mvcc.DamageError{Row: rowMark, Err: err}
-	}
-	return decodeMark(row)
-}
-
-// Mark is the position up to which the state has applied.
-func (m *Machine) Mark() raft.Position { return m.mark }
-
-// Loaded says whether a snapshot brought the mark and nothing was applied since,
-// and which configuration came with it. Both are stored with the mark: after a
-// crash between the loading of a snapshot and the reset of the log (rule 21) they
-// tell a log that has not heard of the snapshot from one that has lost entries, and
-// what that log does not know. A mark written by the first version has an empty
-// configuration.
-func (m *Machine) Loaded() (conf raft.PlacedConf, ok bool) {
-	if m.loaded == nil {
-		return raft.PlacedConf{}, false
-	}
-	return *m.loaded, true
-}
-
-// Durable is the mark in the part of the store that survives a power loss.
-// Errors: *mvcc.DamageError.
-func (m *Machine) Durable() (raft.Position, error) {
-	at, _, err := readMark(m.db.Durable, m.markKey)
-	return at, err
 }
 
 // StartFlush begins to make everything applied durable. Errors: those of
@@ -310,21 +219,6 @@ func (m *Machine) apply(entries []raft.Entry) (outcomes []command.Outcome, err e
 	return outcomes, m.store.Committed()
 }
 
-func (m *Machine) setMark() {
-	m.markRow = appendMark(m.markRow[:0], m.mark, m.loaded)
-	m.batch.Set(m.markKey, m.markRow)
-}
-
-// payMark writes the mark that the defect MarkOutsideBatch left out.
-func (m *Machine) payMark() error {
-	if !m.owed {
-		return nil
-	}
-	m.owed = false
-	m.setMark()
-	return m.db.Commit(m.batch)
-}
-
 func (m *Machine) applyBatch(e *raft.Entry, outcomes []command.Outcome) ([]command.Outcome, error) {
 	batch := command.ReadBatch(e.Data)
 	for batch.Next() {
@@ -394,117 +288,10 @@ func fatal(err error) bool {
 	return errors.As(err, &damage) || errors.As(err, &unknown)
 }
 
-const (
-	// removalRest is the pause after each slice of removal, so that writers find
-	// the applier free and the disk's share of deletions is bounded. Once the store
-	// has fallen behind with its own work the pause is a longer one: removal would
-	// make writers wait.
-	removalRest       = 16 * time.Millisecond
-	removalRestBehind = 50 * time.Millisecond
-	// longestRest is the longest that may be asked for: nothing ends a pause early.
-	longestRest = time.Second
-	// removalRestHurried is the pause while somebody waits for the end.
-	removalRestHurried = time.Millisecond
-	// backlogLook is how many slices pass between two looks at the store.
-	backlogLook = 10
-)
-
-// Turn lets the store keep its house, removes a slice of compacted history, and
-// counts a slice of the keys that are not counted yet.
-func (m *Machine) Turn(now env.Instant) (worked bool, wake env.Instant) {
-	worked, wake = m.db.Turn(now)
-	if m.failed != nil {
-		return worked, wake
-	}
-	if now < m.restUntil {
-		return worked, min(wake, m.restUntil)
-	}
-	more, err := m.slice(now)
-	if err != nil {
-		m.failed = err
-		return worked || more, wake
-	}
-	if more {
-		m.restUntil = now.Add(m.rest())
-		wake = min(wake, m.restUntil)
-	}
-	return worked, wake
-}
-
-// slice does a slice of everything that is done beside applying.
-func (m *Machine) slice(now env.Instant) (worked bool, err error) {
-	freeing := m.store.Freeing()
-	freed, err := m.free()
-	if err != nil {
-		return true, err
-	}
-	if freeing {
-		m.counts.measureRemoval(now, m.store.Freeing())
-	}
-	tallied, err := m.tally()
-	return freed || tallied, err
-}
-
-// rest is the pause after a slice of removal, or of counting.
-func (m *Machine) rest() time.Duration {
-	if m.slices++; m.slices%backlogLook == 0 && m.db.Metrics().StallBytes > 0 {
-		return max(m.removalRest, removalRestBehind)
-	}
-	if m.hurry.Load() > 0 {
-		return removalRestHurried
-	}
-	if m.store.Freeing() {
-		return m.removalRest
-	}
-	return removalRest
-}
-
-// HurryRemoval has removal go on faster than is good for writers, until enough is
-// called: somebody waits for its end. Any goroutine may call it.
-func (m *Machine) HurryRemoval() (enough func()) {
-	m.hurry.Add(1)
-	return func() { m.hurry.Add(-1) }
-}
-
-// free does one slice of removal.
-func (m *Machine) free() (worked bool, err error) {
-	if m.owed {
-		return true, m.payMark()
-	}
-	if defect.On(defect.CompactLate) && m.shown < m.store.Removing() {
-		m.shown = m.store.State().Compacted
-		m.publish()
-		return true, nil
-	}
-	if defect.On(defect.EventBeforeView) && m.ahead.Load() != nil {
-		m.publish()
-		return true, nil
-	}
-	if !m.store.Freeing() {
-		return false, nil
-	}
-	if err := m.store.Remove(m.batch, m.hurry.Load() > 0); err != nil {
-		return true, err
-	}
-	if err := m.db.Commit(m.batch); err != nil {
-		return true, err
-	}
-	m.publish()
-	return true, nil
-}
-
-// tally does one slice of counting keys.
-func (m *Machine) tally() (worked bool, err error) {
-	if worked, err = m.store.Tally(); worked && err == nil {
-		m.publish()
-	}
-	return worked, err
-}
-
-// Hash is a hash of the whole logical state at the mark: keys, versions,
-// metadata, leases, member facts, alarms, users and roles, and compact revision, whatever is left to remove. Equal
-// commands applied give equal hashes; the mark is not part of it. It reads
-// everything. Errors: *mvcc.DamageError.
+// Hash is a hash of the whole logical state at the mark: keys, versions, metadata,
+// leases, member facts, alarms, users and roles, and compact revision, whatever is left
+// to remove. Equal commands applied give equal hashes; the mark is not part of it. It
+// reads everything. Errors: *mvcc.DamageError.
 func (m *Machine) Hash() (uint64, error) {
 	h := sha256.New()
 	h.Write(m.members.AppendTo(nil))
