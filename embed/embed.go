@@ -260,7 +260,7 @@ func (s *Server) run() {
 	}()
 	s.member = server.New(server.Options{
 		Member: s.home.Member, Cluster: s.home.Cluster, Group: s.group, State: s.state, Clock: s.world.Clock, Tasks: s.world.Tasks,
-		FS: s.world.FS, Saves: s.home.Saves, Rest: time.Sleep,
+		FS: s.world.FS, Saves: s.home.Saves, Rest: time.Sleep, HistoryNews: s.tellHistory,
 		ProgressInterval: s.cfg.WatchProgressInterval,
 		Timeout:          5*time.Second + 2*s.cfg.ElectionTimeout,
 		MaxRequestBytes:  int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps), Quota: quota(s.cfg.QuotaBackendBytes),

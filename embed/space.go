@@ -157,6 +157,12 @@ func (s *Server) tellSpace(n server.SpaceNews) {
 	}
 }
 
+// tellHistory writes to the log that watches far behind are slower from now on.
+func (s *Server) tellHistory(err error) {
+	s.log.Warn("history could not be put in order on the disk: watches that are far behind catch up more slowly until the next start",
+		slog.String("error", err.Error()))
+}
+
 // compaction is the automatic one that the flags ask for; they are valid by now.
 func (s *Server) compaction() server.Compaction {
 	period, revisions, _ := s.cfg.Compaction()

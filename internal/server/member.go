@@ -68,8 +68,10 @@ type Options struct {
 	Saves string
 	// Rest, when set, has readers of history wait between slices of it (time.Sleep).
 	Rest func(time.Duration)
-	// FarBehind says how history is read for watches that are far behind; zero is the usual.
-	FarBehind watch.Far
+	// FarBehind says how history is read for watches that are far behind; zero is the
+	// usual. HistoryNews is told, once, why that is not done any more.
+	FarBehind   watch.Far
+	HistoryNews func(error)
 	// ProgressInterval is the time between bookmarks for idle watches, at least 100 ms.
 	ProgressInterval time.Duration
 }

@@ -31,7 +31,7 @@ func newHub(opts *Options, room *atomic.Int64) *watch.Hub {
 	}
 	hub := watch.New(watch.Options{
 		View: opts.State.KV, Rights: func() any { return opts.State.View().Auth() }, Tasks: opts.Tasks, FragmentBytes: opts.MaxRequestBytes + fragmentOverhead,
-		Pause: runtime.Gosched, FS: opts.FS, Dir: opts.Saves, Room: spare, Far: opts.FarBehind,
+		Pause: runtime.Gosched, FS: opts.FS, Dir: opts.Saves, Room: spare, Far: opts.FarBehind, Unturned: opts.HistoryNews,
 		Slowly: func(read func()) {
 			turn <- struct{}{}
 			defer func() { <-turn }()

@@ -52,6 +52,9 @@ type Options struct {
 	Dir  string
 	Room func() int64
 	Far  Far
+	// Unturned is told that none is turned round any more, and why: it has failed once.
+	// nil is nobody.
+	Unturned func(error)
 	// Rights returns what permissions depend on, as it is published: watches are judged
 	// again when it is another one. nil: they are judged once.
 	Rights func() any

@@ -125,16 +125,21 @@ func (h *Hub) begin() (name string) {
 
 // giveUp ends a stretch that cannot be used; what is not about it alone is returned.
 func (h *Hub) giveUp(t *turned, err error) error {
+	var disk diskError
+	ours := errors.As(err, &disk) || errors.Is(err, errTooMuch)
 	s := &h.turns
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	h.end(t)
-	var disk diskError
-	if !errors.As(err, &disk) && !errors.Is(err, errTooMuch) {
-		return err
+	first := ours && !s.failed
+	s.failed = s.failed || ours
+	s.mu.Unlock()
+	if first && h.opts.Unturned != nil {
+		h.opts.Unturned(err)
 	}
-	s.failed = true
-	return nil
+	if ours {
+		return nil
+	}
+	return err
 }
 
 // sorted returns what a group is owed from a revision on and up to where, if that was

@@ -141,6 +141,9 @@ func TestADiskThatRefusesPilesLosesNoEvent(t *testing.T) {
 			made := 0
 			follow(w, r, func(int) { made, _ = w.hub.Turned() })
 			follow(w, r, func(int) {})
+			if len(w.unturned) != 1 {
+				t.Errorf("told %v", w.unturned)
+			}
 			if again, _ := w.hub.Turned(); again != made || made > 1 {
 				t.Errorf("turned round %d, then %d times", made, again)
 			}

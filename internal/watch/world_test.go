@@ -54,6 +54,7 @@ type world struct {
 	compacted id.Revision
 	away      uint64
 	hub       *watch.Hub
+	unturned  []error
 
 	facts []fact
 	now   map[string]pair
@@ -73,7 +74,8 @@ func newWorld(t testing.TB, ring int, hub func(watch.Options) *watch.Hub) *world
 	}
 	w.store.KeepEvents(ring)
 	w.publish()
-	w.hub = hub(watch.Options{View: w.view.Load, Tasks: &w.tasks, FragmentBytes: 300, FS: disk.Mount(), Dir: "saves"})
+	w.hub = hub(watch.Options{View: w.view.Load, Tasks: &w.tasks, FragmentBytes: 300, FS: disk.Mount(), Dir: "saves",
+		Unturned: func(err error) { w.unturned = append(w.unturned, err) }})
 	return w
 }
 
