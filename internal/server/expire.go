@@ -16,7 +16,7 @@ import (
 const (
 	expireLeases = 256
 	expireBytes  = 256 << 10
-	expireTime   = 2 * time.Millisecond
+	expireTime   = time.Millisecond
 	// What ending a lease and deleting a key of it takes the applier, about.
 	leaseTime = 2 * time.Microsecond
 	keyTime   = 8 * time.Microsecond
@@ -26,7 +26,7 @@ const (
 	// two entries: a client's command that comes meanwhile waits for one of them and not
 	// for all. expireLook is the time when there is not. The latter and a tick of the wheel are how late it may be
 	// noticed that a lease has ended.
-	expirePause = 3 * time.Millisecond
+	expirePause = 2 * time.Millisecond
 	expireLook  = 50 * time.Millisecond
 	// lookedAt is how many leases one call looks at, while renewals wait.
 	lookedAt = 2048

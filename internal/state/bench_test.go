@@ -62,6 +62,7 @@ type noRows struct{}
 
 func (noRows) SeekGE([]byte) bool     { return false }
 func (noRows) SeekLT([]byte) bool     { return false }
+func (noRows) Bound(_, _ []byte)      {}
 func (noRows) Next() bool             { return false }
 func (noRows) Prev() bool             { return false }
 func (noRows) NextPrefix() bool       { return false }

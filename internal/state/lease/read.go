@@ -45,56 +45,42 @@ func readKeys(db engine.Reader, low, high []byte, most int) (list [][]byte, err 
 	return list, it.Err()
 }
 
-// nearRows is how many rows a forward iterator steps over before it seeks: about what
-// a seek costs.
-const nearRows = 8
-
-// forward is an iterator that is asked for one lease after the other. Leases that end
-// together are asked for in the order of their IDs, so most of them lie a few rows on
-// from the one before.
-type forward struct {
+// attached is an iterator over the keys of one lease after the other. Leases that end
+// together leave as many deleted rows behind: what lies between two of them, or behind
+// the last key of one, must not be walked over.
+type attached struct {
 	engine.Iterator
-	low []byte // what was sought last
+	group     id.Group
+	low, high []byte
 }
 
-// seek moves to the first row at or after low.
-func (f *forward) seek(low []byte) bool {
-	rises := f.Valid() && keys.Compare(f.low, low) < 0
-	f.low = append(f.low[:0], low...)
-	for range nearRows {
-		if !rises {
-			break
-		}
-		// All rows between what was sought before and this one were stepped over.
-		if keys.Compare(f.Key(), low) >= 0 {
-			return true
-		}
-		rises = f.Next()
-	}
-	return f.SeekGE(low)
+func openAttached(db engine.Reader, group id.Group) (*attached, error) {
+	it, err := db.Iter(keys.AppendAllAttached(nil, group), keys.AppendAllAttachedEnd(nil, group))
+	return &attached{Iterator: it, group: group}, err
+}
+
+// first moves to the first key of a lease. Next goes on, and is false behind the last.
+func (a *attached) first(of id.Lease) bool {
+	a.low, a.high = keys.AppendAttached(a.low[:0], a.group, of, nil), keys.AppendAttachedEnd(a.high[:0], a.group, of)
+	a.Bound(a.low, a.high)
+	return a.SeekGE(a.low)
 }
 
 // Weigh counts the keys of leases and their bytes, up to most keys of each, with one
 // look at what is committed, until enough says so. Any goroutine may call it. Errors:
 // ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
 func Weigh(group id.Group, db engine.Reader, list []command.LeaseName, most int, enough func(count, bytes int) bool) error {
-	all, err := db.Iter(keys.AppendAllAttached(nil, group), keys.AppendAllAttachedEnd(nil, group))
+	it, err := openAttached(db, group)
 	if err != nil {
 		return err
 	}
-	it := forward{Iterator: all}
 	defer it.Close()
-	var low []byte
 	for _, name := range list {
 		count, bytes := 0, 0
-		low = keys.AppendAttached(low[:0], group, name.ID, nil)
-		for ok := it.seek(low); ok && count < most; ok = it.Next() {
-			_, of, user, whole := keys.DecodeAttached(it.Key())
+		for ok := it.first(name.ID); ok && count < most; ok = it.Next() {
+			_, _, user, whole := keys.DecodeAttached(it.Key())
 			if !whole {
 				return ErrDamaged
-			}
-			if of != name.ID {
-				break
 			}
 			count++
 			bytes += len(user)

@@ -65,7 +65,7 @@ type Table struct {
 	changes []Change
 	born    bool // births has grown in this batch
 	// points reads the attached keys of this batch, one lease after the other.
-	points *forward
+	points *attached
 	feed   feed
 
 	key, row []byte
@@ -271,22 +271,18 @@ func (t *Table) move(key []byte, lease id.Lease, attached bool) {
 // changed. Errors: ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
 func (t *Table) Keys(lease id.Lease) (list [][]byte, err error) {
 	if t.points == nil {
-		all, err := t.db.Iter(keys.AppendAllAttached(nil, t.group), keys.AppendAllAttachedEnd(nil, t.group))
+		points, err := openAttached(t.db, t.group)
 		if err != nil {
 			return nil, err
 		}
-		t.points = &forward{Iterator: all}
+		t.points = points
 	}
 	moved := t.moved[lease]
 	_, over := t.ended[lease]
-	t.key = keys.AppendAttached(t.key[:0], t.group, lease, nil)
-	for ok := !over && t.points.seek(t.key); ok; ok = t.points.Next() {
-		_, of, user, whole := keys.DecodeAttached(t.points.Key())
+	for ok := !over && t.points.first(lease); ok; ok = t.points.Next() {
+		_, _, user, whole := keys.DecodeAttached(t.points.Key())
 		if !whole {
 			return nil, fmt.Errorf("%s: %w", keys.Text(t.points.Key()), ErrDamaged)
-		}
-		if of != lease {
-			break
 		}
 		if _, known := moved[string(user)]; !known {
 			list = append(list, bytes.Clone(user))

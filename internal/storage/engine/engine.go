@@ -74,6 +74,10 @@ type Iterator interface {
 	// SeekGE moves to the first key at or after key, SeekLT to the last before it.
 	SeekGE(key []byte) bool
 	SeekLT(key []byte) bool
+	// Bound gives the iterator another range, where it stands nowhere; it sees what it
+	// saw. Rows that were deleted cost moves time as rows do, as far as they lie in the
+	// range.
+	Bound(lower, upper []byte)
 	Steps
 	Row
 }

@@ -146,13 +146,14 @@ type world struct {
 	fs    *vfs.MemFS
 	db    engine.DB
 	rows  model
-	iters []heldIter
+	iters []*heldIter
 	saves []heldSave
 	made  int
 }
 
 type heldIter struct {
 	it           engine.Iterator
+	all          model // that it sees, of whatever range
 	cur          *cursor
 	lower, upper []byte
 }
@@ -238,7 +239,7 @@ func (w *world) hold(t *rapid.T, r engine.Reader, rows model) {
 	lower, upper := drawRange(t, "range")
 	it, err := r.Iter(lower, upper)
 	check(t, err)
-	w.iters = append(w.iters, heldIter{it, &cursor{rows: rows.within(lower, upper)}, bytes.Clone(lower), bytes.Clone(upper)})
+	w.iters = append(w.iters, &heldIter{it, rows, &cursor{rows: rows.within(lower, upper)}, bytes.Clone(lower), bytes.Clone(upper)})
 	// The iterator keeps its own copy of the bounds.
 	clear(lower)
 	clear(upper)
@@ -253,7 +254,7 @@ func (w *world) move(t *rapid.T) {
 	for range rapid.IntRange(1, 8).Draw(t, "moves") {
 		var name string
 		var got bool
-		switch rapid.IntRange(0, 6).Draw(t, "move") {
+		switch rapid.IntRange(0, 7).Draw(t, "move") {
 		case 0:
 			key := h.seekTarget(t)
 			if key == nil {
@@ -277,6 +278,9 @@ func (w *world) move(t *rapid.T) {
 			}
 			h.cur.nextPrefix()
 			name, got = "NextPrefix", h.it.NextPrefix()
+		case 5:
+			h.bound(t)
+			name, got = "Bound", h.it.Valid()
 		default:
 			h.cur.prev()
 			name, got = "Prev", h.it.Prev()
@@ -297,8 +301,18 @@ func (w *world) move(t *rapid.T) {
 	}
 }
 
+// bound gives the iterator another range.
+func (h *heldIter) bound(t *rapid.T) {
+	lower, upper := drawRange(t, "other range")
+	h.it.Bound(lower, upper)
+	h.lower, h.upper, h.cur = bytes.Clone(lower), bytes.Clone(upper), &cursor{rows: h.all.within(lower, upper)}
+	// It keeps its own copy of these, too.
+	clear(lower)
+	clear(upper)
+}
+
 // seekTarget draws a key, often from the edges of the range or from its rows.
-func (h heldIter) seekTarget(t *rapid.T) []byte {
+func (h *heldIter) seekTarget(t *rapid.T) []byte {
 	switch n := rapid.IntRange(0, 5).Draw(t, "target"); {
 	case n < 2:
 		return h.lower

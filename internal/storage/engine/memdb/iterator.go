@@ -1,6 +1,8 @@
 package memdb
 
 import (
+	"bytes"
+
 	"github.com/kvorum/kvorum/internal/invariant"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
@@ -34,6 +36,14 @@ func checkBound(bound []byte) {
 	if bound != nil {
 		checkKey(bound)
 	}
+}
+
+// Bound is engine.Iterator's.
+func (it *iterator) Bound(lower, upper []byte) {
+	checkBound(lower)
+	checkBound(upper)
+	it.lower, it.upper = bytes.Clone(lower), bytes.Clone(upper)
+	it.path, it.left = it.path[:0], nowhere
 }
 
 // SeekGE is engine.Iterator's.

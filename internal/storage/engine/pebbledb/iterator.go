@@ -37,10 +37,7 @@ func checkBound(bound []byte) {
 // newIterator opens an iterator on the store or on a checkpoint.
 func (db *DB) newIterator(r pebble.Reader, lower, upper []byte) (*iterator, error) {
 	own := &iterator{db: db}
-	if prefix := lower[:keys.Split(lower)]; isNextPrefix(prefix, upper) {
-		own.prefix = append(own.buf[:0], prefix...)
-	}
-	own.cut = keys.Split(upper) < len(upper)
+	own.bound(lower, upper)
 	// A point read may well be for a key that is not there, such as the last
 	// version of one that is put for the first time: then the filters of the last
 	// level spare reading a block.
@@ -56,6 +53,25 @@ func (db *DB) newIterator(r pebble.Reader, lower, upper []byte) (*iterator, erro
 func isNextPrefix(prefix, upper []byte) bool {
 	n := len(prefix)
 	return n > 0 && len(upper) == n+1 && upper[n] == 0 && bytes.Equal(upper[:n], prefix)
+}
+
+// Bound is engine.Iterator's. The filters of the last level are asked as for the range
+// that it was opened with.
+func (it *iterator) Bound(lower, upper []byte) {
+	checkBound(lower)
+	checkBound(upper)
+	it.bound(lower, upper)
+	it.placed, it.byPrefix = false, false
+	it.it.SetBounds(lower, upper)
+}
+
+// bound notes what moves need to know of the bounds.
+func (it *iterator) bound(lower, upper []byte) {
+	it.prefix = nil
+	if prefix := lower[:keys.Split(lower)]; isNextPrefix(prefix, upper) {
+		it.prefix = append(it.buf[:0], prefix...)
+	}
+	it.cut = keys.Split(upper) < len(upper)
 }
 
 // SeekGE is engine.Iterator's.

@@ -46,6 +46,49 @@ func put(t testing.TB, db *DB, name string, value []byte) {
 	must(t, db.Commit(b))
 }
 
+// Who looks for one row after the other among many that were deleted does not walk over
+// those between them: leases that end together leave one beside each that is left.
+func TestDeletedRowsBehindABoundAreNotWalkedOver(t *testing.T) {
+	const rows = 2000
+	db := open(t, vfs.NewMem())
+	defer func() { must(t, db.Close()) }()
+	name := func(i int) []byte { return meta(fmt.Sprintf("%05d", i)) }
+	b := db.NewBatch()
+	for i := range rows {
+		b.Set(name(i), nil)
+	}
+	must(t, db.Commit(b))
+	b.Reset()
+	for i := 1; i < rows; i++ {
+		b.Delete(name(i))
+	}
+	must(t, db.Commit(b))
+	b.Close()
+	walked := func(look func(it *iterator)) int {
+		opened, err := db.Iter(nil, nil)
+		must(t, err)
+		it := opened.(*iterator)
+		look(it)
+		stats := it.it.Stats()
+		must(t, it.Close())
+		return stats.ForwardStepCount[pebble.InternalIterCall]
+	}
+	if n := walked(func(it *iterator) { it.SeekGE(name(0)); it.Next() }); n < rows {
+		t.Errorf("without a bound %d steps: this test shows nothing", n)
+	}
+	n := walked(func(it *iterator) {
+		for _, i := range []int{0, rows / 2, rows - 1} {
+			it.Bound(name(i), name(i+1))
+			if found := it.SeekGE(name(i)); found != (i == 0) || found && it.Next() {
+				t.Errorf("row %d: found %v", i, found)
+			}
+		}
+	})
+	if n > 20 {
+		t.Errorf("%d steps to one row, and to two that are gone", n)
+	}
+}
+
 // TestComparerIsLawful is rule 19: Pebble's own check, over generated keys of all
 // kinds and over what the bounds are made of.
 func TestComparerIsLawful(t *testing.T) {
