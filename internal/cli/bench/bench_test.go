@@ -268,6 +268,8 @@ func TestMistakesInFlagsAreNamed(t *testing.T) {
 		"suite --only puts":                                   `no table "puts"`,
 		"wait --endpoint 127.0.0.1:1 --timeout 50ms":          "no answer",
 		"put --program /nonexistent/etcd":                     "no such file",
+		"put --members 3":                                     "--members needs --program",
+		"put --program /bin/true --members 0":                 "cannot have 0 members",
 		"put --keys 10 --rest 0 --duration 1ms --pid 4194305": "process 4194305",
 	} {
 		fields := strings.Fields(args)

@@ -14,6 +14,8 @@ import (
 type targets struct {
 	ours, other               Server
 	program, otherProgram, in string
+	// size of the cluster that each program is started as.
+	size int
 }
 
 func (t *targets) addPrograms(f *pflag.FlagSet) {
@@ -32,6 +34,7 @@ func (t *targets) add(f *pflag.FlagSet) {
 	t.ours.add(f, "", "the server")
 	t.other.add(f, "against-", "the second server")
 	t.addPrograms(f)
+	f.IntVar(&t.size, "members", 1, "start each program as a cluster of so many members; clients are spread over all, CPU and memory are those of all together")
 }
 
 // launch starts the programs, each as a cluster of so many members.
@@ -49,8 +52,11 @@ func (t *targets) launch(ctx context.Context, members int) (programs, error) {
 // measured calls f with the servers; those that are programs run meanwhile.
 func (t *targets) measured(ctx context.Context, f func([]Server) error) error {
 	if t.program == "" {
-		if t.otherProgram != "" {
+		switch {
+		case t.otherProgram != "":
 			return errors.New("--against-program needs --program")
+		case t.size != 1:
+			return errors.New("--members needs --program")
 		}
 		servers := []Server{t.ours}
 		if t.other.Endpoint != "" {
@@ -58,7 +64,10 @@ func (t *targets) measured(ctx context.Context, f func([]Server) error) error {
 		}
 		return f(servers)
 	}
-	all, err := t.launch(ctx, 1)
+	if t.size < 1 {
+		return fmt.Errorf("a cluster cannot have %d members", t.size)
+	}
+	all, err := t.launch(ctx, t.size)
 	if err != nil {
 		return err
 	}
