@@ -134,7 +134,7 @@ func NewServer(limits Limits, unary grpc.UnaryServerInterceptor, stream grpc.Str
 	}
 	s.unary, s.stream = s.stats.unary(unary), s.stats.stream(stream)
 	s.changed.L = &s.mu
-	s.pool.most = max(2, runtime.GOMAXPROCS(0))
+	s.pool.init(max(2, runtime.GOMAXPROCS(0)))
 	s.budget.init(limits.AnswerBytes)
 	s.clock.init(s.now, s.look)
 	return s

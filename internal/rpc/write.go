@@ -19,13 +19,17 @@ import (
 const writeSize = 128 << 10
 
 // keptBuffer is the largest buffer that a connection keeps while it has nothing to
-// send. Larger ones go to whoever has data of streams to send next.
-const keptBuffer = 16 << 10
+// send. Who has more than that to send takes one of pooledBuffer bytes, which a write
+// and its last frame fit into, and gives it back.
+const (
+	keptBuffer   = 16 << 10
+	pooledBuffer = writeSize + 2*maxFrame
+)
 
 // writeBuffer is a buffer of the pool that nobody writes with.
 type writeBuffer struct{ bytes []byte }
 
-var writeBuffers sync.Pool
+var writeBuffers = sync.Pool{New: func() any { return &writeBuffer{make([]byte, 0, pooledBuffer)} }}
 
 // writeLoop sends what gathers until the connection is over.
 func (c *conn) writeLoop() {
@@ -96,6 +100,9 @@ func (c *conn) gather(buf []byte) (_ []byte, calls *Call, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
+		if cap(buf) < pooledBuffer && c.active.len() > 0 && c.parked > keptBuffer {
+			buf = writeBuffers.Get().(*writeBuffer).bytes
+		}
 		if len(c.control) > 0 {
 			if len(c.control) > mostControl {
 				c.room.Signal()
@@ -114,18 +121,15 @@ func (c *conn) gather(buf []byte) (_ []byte, calls *Call, over bool) {
 		c.asleep = true
 		c.mu.Unlock()
 		if cap(buf) > keptBuffer {
-			writeBuffers.Put(&writeBuffer{buf})
+			if cap(buf) == pooledBuffer {
+				writeBuffers.Put(&writeBuffer{buf})
+			}
 			buf = nil
 		}
 		<-c.wake
 		// Whoever woke us has more to say: the others on this connection, too.
 		runtime.Gosched()
 		c.mu.Lock()
-		if buf == nil && c.active.len() > 0 {
-			if w, some := writeBuffers.Get().(*writeBuffer); some {
-				buf = w.bytes
-			}
-		}
 	}
 }
 
