@@ -37,7 +37,7 @@ func TestCrampedWorlds(t *testing.T) {
 // delete: tombstones are counted.
 func TestWhoDisarmsFirstAndDeletesThenIsNotStopped(t *testing.T) {
 	s := newScene(t, 3, func(s *swarm) {
-		s.space = spaceSwarm{quota: 20_000, spenders: 1, pause: never, keep: never}
+		s.space = spaceSwarm{quota: 20_000, spenders: 1, pause: never, keep: 100 * time.Millisecond}
 	})
 	c, r := s.spenders[0], s.leader()
 	s.keeper.still, c.wakeAt = true, env.Never
@@ -74,7 +74,7 @@ func TestWhoDisarmsFirstAndDeletesThenIsNotStopped(t *testing.T) {
 // 10001158, in which the member lagged.)
 func TestAnAlarmThatEndsBetweenTwoLooksStaysEnded(t *testing.T) {
 	s := newScene(t, 1, func(s *swarm) {
-		s.space = spaceSwarm{quota: 20_000, spenders: 1, pause: never, keep: never}
+		s.space = spaceSwarm{quota: 20_000, spenders: 1, pause: never, keep: 100 * time.Millisecond}
 	})
 	c, r := s.spenders[0], s.leader()
 	s.keeper.still, c.wakeAt = true, env.Never
