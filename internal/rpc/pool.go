@@ -85,18 +85,6 @@ func (p *pool) work() {
 	}
 }
 
-// reply has a call answered that is not one of a LongHot.
-func (c *conn) reply(call *Call) {
-	call.replied = true
-	reply, err := call.stream.method.hot.Answer(call.reply[:0], call, call.result)
-	if err != nil {
-		call.err, call.replied = err, false
-	} else {
-		call.reply = reply
-	}
-	c.ended(call)
-}
-
 // idles waits for work, and says whether there may be some. p.mu is held, but not while
 // it waits.
 func (p *pool) idles(bored *time.Timer) bool {
@@ -119,4 +107,16 @@ func (p *pool) idles(bored *time.Timer) bool {
 	}
 	p.idle--
 	return false
+}
+
+// reply has a call answered that is not one of a LongHot.
+func (c *conn) reply(call *Call) {
+	call.replied = true
+	reply, err := call.stream.method.hot.Answer(call.reply[:0], call, call.result)
+	if err != nil {
+		call.err, call.replied = err, false
+	} else {
+		call.reply = reply
+	}
+	c.ended(call)
 }

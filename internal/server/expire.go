@@ -24,8 +24,8 @@ const (
 	expireInFlight = 2
 	// expirePause is the time to the next look when there is more to do, and so between
 	// two entries: a client's command that comes meanwhile waits for one of them and not
-	// for all. expireLook is the time when there is not. The latter and a tick of the wheel are how late it may be
-	// noticed that a lease has ended.
+	// for all. expireLook is the time when there is not. The latter and a tick of the
+	// wheel are how late it may be noticed that a lease has ended.
 	expirePause = 2 * time.Millisecond
 	expireLook  = 50 * time.Millisecond
 	// lookedAt is how many leases one call looks at, while renewals wait.

@@ -14,9 +14,10 @@
 // per call, read from /proc (process.go), is the fairer figure than the rate.
 //
 // Scenarios are more than one workload: watches (watching.go, audience.go), a watcher
-// that catches up (behind.go, catching.go), leases that end together (ending.go), puts while history is compacted
-// (compacting.go), calls whose callers are judged (judging.go), memory, disk and restarts of servers that it starts itself
-// (restart.go, program.go), and all tables of the guide in one run (suite.go).
+// that catches up (behind.go, catching.go), leases that end together (ending.go), puts
+// while history is compacted (compacting.go), calls whose callers are judged
+// (judging.go), memory, disk and restarts of servers that it starts itself (restart.go,
+// program.go), and all tables of the guide in one run (suite.go).
 package bench
 
 import (
