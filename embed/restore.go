@@ -239,7 +239,7 @@ func (r *restore) makeLog(home *join.Home, at raft.Position, conf raft.PlacedCon
 		Reset: &raftlog.Reset{At: at, Conf: conf.Conf, ConfIndex: conf.Index},
 	})
 	synced := make(chan error, 1)
-	log.StartSync(func(err error) { synced <- err })
+	log.StartSync(true, func(err error) { synced <- err })
 	return errors.Join(<-synced, log.Close())
 }
 

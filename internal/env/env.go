@@ -71,16 +71,20 @@ type File = vfs.File
 type Syncer interface {
 	// StartSync begins a data sync (fdatasync) of everything written so far and
 	// returns. done is called exactly once, with nil only when all of it is on
-	// stable storage; it may be called before StartSync returns (the real body
-	// does) or from another turn (the seeded body does). An error is final: the
-	// process must end, since a later sync proves nothing about this one.
-	StartSync(done func(error))
+	// stable storage: before StartSync returns, from another goroutine (the real
+	// body) or from another turn (the seeded body). An error is final: the process
+	// must end, since a later sync proves nothing about this one.
+	//
+	// idle says that the caller has nothing to do meanwhile. The real body then
+	// syncs before it returns, which is sooner known by the time of two changes of
+	// thread; nothing else changes.
+	StartSync(idle bool, done func(error))
 }
 
 // StartSync begins a data sync of f. A file that is no Syncer is synced at once.
-func StartSync(f File, done func(error)) {
+func StartSync(f File, idle bool, done func(error)) {
 	if s, ok := f.(Syncer); ok {
-		s.StartSync(done)
+		s.StartSync(idle, done)
 		return
 	}
 	done(f.SyncData())

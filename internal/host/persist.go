@@ -79,7 +79,7 @@ func (p *persister) turn(now env.Instant) (did, more bool, wake env.Instant) {
 		p.collect(now)
 		did = true
 	}
-	if !p.inSync && !p.h.failed() && (len(p.gathered) > 0 || p.h.opts.Log.Staged()) {
+	if !p.inSync && !p.h.failed() && (len(p.gathered) > 0 || p.h.opts.Log.Staged() > 0) {
 		p.begin(now)
 		did = true
 	}
@@ -147,7 +147,7 @@ func (p *persister) begin(now env.Instant) {
 	}
 	p.inSync = true
 	p.progress.Store(syncStarting)
-	p.h.opts.Log.StartSync(p.synced)
+	p.h.opts.Log.StartSync(p.idle(), p.synced)
 	if defect.On(defect.AckBeforeSync) {
 		p.acknowledge()
 	}
@@ -155,6 +155,13 @@ func (p *persister) begin(now env.Instant) {
 		p.collect(now)
 	}
 }
+
+// smallFrame is what a frame has that one caller's command may be all of.
+const smallFrame = 2 << 10
+
+// idle says that nobody seems to want anything while the frame is synced: no second
+// caller waits here, and none elsewhere has sent more than one command can be.
+func (p *persister) idle() bool { return p.h.opts.Log.Staged() < smallFrame && !p.h.crowded() }
 
 // synced is called once, when the frame is durable or will never be: within
 // StartSync, or from any goroutine later.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -125,6 +126,104 @@ func (r *running) stop(t testing.TB) {
 type waiter chan Result
 
 func (w waiter) Push(r Result) { w <- r }
+
+// watchedFS tells which syncs of the log were begun by one who was idle, and can keep
+// their ends back.
+type watchedFS struct {
+	env.FS
+	idle, others atomic.Int64
+	held         chan func() // nil: none is kept back
+}
+
+func (w *watchedFS) wrap(f env.File, err error) (env.File, error) { return &watchedFile{f, w}, err }
+
+func (w *watchedFS) Create(name string, c vfs.DiskWriteCategory) (env.File, error) {
+	return w.wrap(w.FS.Create(name, c))
+}
+
+func (w *watchedFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (env.File, error) {
+	return w.wrap(w.FS.OpenReadWrite(name, c, o...))
+}
+
+func (w *watchedFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (env.File, error) {
+	return w.wrap(w.FS.ReuseForWrite(from, to, c))
+}
+
+type watchedFile struct {
+	env.File
+	w *watchedFS
+}
+
+func (f *watchedFile) StartSync(idle bool, done func(error)) {
+	if idle {
+		f.w.idle.Add(1)
+	} else {
+		f.w.others.Add(1)
+	}
+	if f.w.held != nil && !idle {
+		env.StartSync(f.File, idle, func(err error) { f.w.held <- func() { done(err) } })
+		return
+	}
+	env.StartSync(f.File, idle, done)
+}
+
+// Who waits alone is idle while his command is synced; with a large frame, or with
+// others beside him, somebody has something to do meanwhile.
+func TestWhoIsIdleWhileAFrameIsSynced(t *testing.T) {
+	fs := &watchedFS{FS: osenv.FS()}
+	r := runOn(t, fs, &lan{hosts: map[id.Member]*Host{}}, 1, 1)
+	defer r.stop(t)
+	w := make(waiter, 8)
+	ended := func(calls int) {
+		for range calls {
+			if got := <-w; got.Err != nil {
+				t.Fatalf("put: %+v", got)
+			}
+		}
+	}
+	for range 20 {
+		r.group.Propose(Call{To: w}, put("k", "v"))
+		ended(1)
+	}
+	if others := fs.others.Load(); others != 0 || fs.idle.Load() < 20 {
+		t.Fatalf("%d syncs of one client's were begun by somebody idle, %d by others", fs.idle.Load(), others)
+	}
+	r.group.Propose(Call{To: w}, put("k", strings.Repeat("v", smallFrame)))
+	ended(1)
+	if others := fs.others.Load(); others != 1 {
+		t.Fatalf("%d syncs of a large frame were begun by somebody busy", others)
+	}
+	for range 50 {
+		for range 8 {
+			r.group.Propose(Call{To: w}, put("k", "v"))
+		}
+		ended(8)
+	}
+	if others := fs.others.Load(); others < 2 {
+		t.Fatal("all syncs of eight clients' were begun by somebody idle")
+	}
+}
+
+// A host that ends waits for the sync that is under way: its log is closed next.
+func TestTheEndWaitsForASync(t *testing.T) {
+	fs := &watchedFS{FS: osenv.FS(), held: make(chan func(), 1)}
+	r := runOn(t, fs, &lan{hosts: map[id.Member]*Host{}}, 1, 1)
+	w := make(waiter, 2)
+	r.group.Propose(Call{To: w}, put("k", strings.Repeat("v", smallFrame)))
+	end := <-fs.held
+	r.cancel()
+	waitFor(t, func() bool { return r.host.executor.Load() == nil })
+	select {
+	case err := <-r.ended:
+		t.Fatalf("the host has ended (%v) while a sync was under way", err)
+	case <-time.After(20 * flushLook):
+	}
+	end()
+	r.stop(t)
+	if <-w; r.host.Err() != nil {
+		t.Fatal(r.host.Err())
+	}
+}
 
 func TestManyClientsOnRealGoroutines(t *testing.T) {
 	r := run(t, &lan{hosts: map[id.Member]*Host{}}, 1, 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -26,8 +27,8 @@ type stage interface {
 type executor struct {
 	clock env.Clock
 	run   [stages]stage
-	// failed says that a stage has ended the host.
-	failed func() bool
+	// failed says that a stage has ended the host, crowded that several callers wait.
+	failed, crowded func() bool
 
 	mu sync.Mutex
 	// ready stages have work, busy ones a worker, called ones a worker on its way;
@@ -43,8 +44,8 @@ type executor struct {
 	armed   env.Instant
 }
 
-func newExecutor(clock env.Clock, run [stages]stage, failed func() bool) *executor {
-	x := &executor{clock: clock, run: run, failed: failed, armed: env.Never}
+func newExecutor(clock env.Clock, run [stages]stage, failed, crowded func() bool) *executor {
+	x := &executor{clock: clock, run: run, failed: failed, crowded: crowded, armed: env.Never}
 	x.work.L = &x.mu
 	for i := range x.ready {
 		x.ready[i], x.due[i] = true, env.Never
@@ -141,10 +142,15 @@ func (x *executor) worker() {
 	}
 }
 
-// turn runs one turn without the lock.
+// turn runs one turn without the lock. Where several callers wait, the connections
+// that are ready to run go first: whoever wakes a worker is followed by it at once,
+// and the turn would find what one connection brought, and not the others.
 func (x *executor) turn(next int) (more bool, due env.Instant) {
 	x.mu.Unlock()
 	defer x.mu.Lock()
+	if x.crowded() {
+		runtime.Gosched()
+	}
 	_, more, due = x.run[next].turn(x.clock.Now())
 	if x.failed() {
 		// The lock is free: stop takes it.
@@ -208,12 +214,13 @@ func (x *executor) ring() {
 // Run drives the stages until ctx ends or a stage fails, then ends every call
 // with ErrStopped. The error names what failed; nil after ctx.
 func (h *Host) Run(ctx context.Context) error {
-	x := newExecutor(h.opts.Clock, [stages]stage{&h.stepper, &h.persister, &h.applier}, h.failed)
+	x := newExecutor(h.opts.Clock, [stages]stage{&h.stepper, &h.persister, &h.applier}, h.failed, h.crowded)
 	h.executor.Store(x)
 	release := context.AfterFunc(ctx, func() { x.stop(nil) })
 	defer release()
 	err := x.drive()
 	h.executor.Store(nil)
+	h.endSync()
 	h.stop()
 	if err == nil {
 		err = h.Err()
@@ -228,11 +235,33 @@ func (h *Host) Run(ctx context.Context) error {
 	return err
 }
 
+// endSync waits for the sync that is under way when the stages have ended: the log may
+// not be closed before.
+func (h *Host) endSync() {
+	p := &h.persister
+	for p.progress.Load() == syncUnderWay {
+		time.Sleep(flushLook)
+	}
+	if p.inSync && p.progress.Load() == syncDone {
+		p.collect(h.opts.Clock.Now())
+	}
+}
+
 // How long Run waits for the machines' last flush, and how often it looks.
 const (
 	flushPatience = 10 * time.Second
 	flushLook     = time.Millisecond
 )
+
+// crowded says that more callers than one wait for a command: whoever waits alone is
+// best served by one goroutine that does step after step and waits for the disk itself.
+func (h *Host) crowded() bool {
+	commands := int64(0)
+	for _, g := range h.groups {
+		commands += g.commands.Load()
+	}
+	return commands > 1
+}
 
 // Close flushes the machines as far as that needs no waiting (Run has waited),
 // trims, closes the log. No stage runs any more. Of a host that has failed nothing

@@ -44,9 +44,9 @@ func (f *fakeStage) turn(now env.Instant) (did, more bool, wake env.Instant) {
 // fakeWorld is an executor over three fake stages.
 type fakeWorld struct {
 	*executor
-	stages [stages]*fakeStage
-	failed atomic.Bool
-	ended  chan error
+	stages          [stages]*fakeStage
+	failed, crowded atomic.Bool
+	ended           chan error
 }
 
 func newFakeWorld(t *testing.T) *fakeWorld {
@@ -56,7 +56,7 @@ func newFakeWorld(t *testing.T) *fakeWorld {
 		w.stages[i] = &fakeStage{t: t, do: func([]int, env.Instant) (bool, env.Instant) { return false, env.Never }}
 		run[i] = w.stages[i]
 	}
-	w.executor = newExecutor(wallClock{time.Now()}, run, w.failed.Load)
+	w.executor = newExecutor(wallClock{time.Now()}, run, w.failed.Load, w.crowded.Load)
 	return w
 }
 
@@ -177,6 +177,32 @@ func TestOneClientNeedsOneWorker(t *testing.T) {
 	}
 	if before != after {
 		t.Fatal("stages turn although nothing arrives")
+	}
+}
+
+// Of many connections that bring something at once the first wakes the stepper, whose
+// turn would come before the others' with what that one brought.
+func TestATurnAmongManyComesAfterThoseWhoAreReady(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const connections = 60
+	w := newFakeWorld(t)
+	w.crowded.Store(true)
+	w.start(t)
+	w.settle(t)
+	before := w.stages[0].turns.Load()
+	var brought sync.WaitGroup
+	for range connections {
+		brought.Add(1)
+		go func() {
+			defer brought.Done()
+			w.stages[0].queue.push(1)
+			w.wake(0)
+		}()
+	}
+	brought.Wait()
+	w.settle(t)
+	if turns := w.stages[0].turns.Load() - before; turns > connections/6 {
+		t.Fatalf("%d turns for what %d connections brought together", turns, connections)
 	}
 }
 

@@ -197,7 +197,7 @@ func (r *replica) open() error {
 	if err != nil {
 		return err
 	}
-	if at := machine.Mark().Index; !log.Staged() && r.flipped == nil {
+	if at := machine.Mark().Index; log.Staged() == 0 && r.flipped == nil {
 		// The log was taken as it is: it must agree with the store (rule 12).
 		r.w.check(r, r.judgeLog(at, at))
 	}

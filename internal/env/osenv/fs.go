@@ -54,9 +54,26 @@ func wrap(f vfs.File, err error) (vfs.File, error) {
 	return file{f}, nil
 }
 
-// StartSync implements env.Syncer: fdatasync in the caller, done before it
-// returns.
-func (f file) StartSync(done func(error)) { done(f.SyncData()) }
+// StartSync implements env.Syncer: by the process's ring if there is one, or else,
+// and if the caller is idle, fdatasync in the caller.
+func (f file) StartSync(idle bool, done func(error)) {
+	if !idle {
+		if r := theRing(); r != nil && r.start(f.Fd(), func(err error) { f.ended(err, done) }) {
+			return
+		}
+	}
+	done(f.SyncData())
+}
+
+// ended reports what the ring made of a sync. One that was interrupted, or given up
+// before it began, is made here again, as SyncData does it.
+func (f file) ended(err error, done func(error)) {
+	if errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.ECANCELED) || errors.Is(err, syscall.EAGAIN) {
+		go func() { done(f.SyncData()) }()
+		return
+	}
+	done(err)
+}
 
 // Shrink implements env.Shrinker, where the operating system's file can be cut.
 func (f file) Shrink(size int64) error {

@@ -115,16 +115,20 @@ func TestFilesSync(t *testing.T) {
 	_, err = f.Write([]byte("frame"))
 	ok(t, err)
 	calls := 0
-	env.StartSync(f, func(err error) { ok(t, err); calls++ })
+	env.StartSync(f, true, func(err error) { ok(t, err); calls++ })
 	if calls != 1 {
-		t.Fatalf("done was called %d times before StartSync returned", calls)
+		t.Fatalf("done was called %d times before an idle caller's StartSync returned", calls)
 	}
+	ends := make(chan error, 1)
+	env.StartSync(f, false, func(err error) { ends <- err })
+	ok(t, <-ends)
 	ok(t, f.Close())
-	env.StartSync(f, func(err error) {
-		if err == nil {
+	for _, idle := range []bool{true, false} {
+		env.StartSync(f, idle, func(err error) { ends <- err })
+		if <-ends == nil {
 			t.Fatal("a closed file was synced")
 		}
-	})
+	}
 
 	again, err := fs.OpenReadWrite(name, env.WAL)
 	ok(t, err)

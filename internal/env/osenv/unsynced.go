@@ -45,4 +45,4 @@ func (unsyncedFile) SyncData() error { return nil }
 func (unsyncedFile) SyncTo(int64) (fullSync bool, err error) { return true, nil }
 
 // StartSync implements env.Syncer.
-func (unsyncedFile) StartSync(done func(error)) { done(nil) }
+func (unsyncedFile) StartSync(_ bool, done func(error)) { done(nil) }

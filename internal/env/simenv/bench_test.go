@@ -21,7 +21,7 @@ func BenchmarkLogFrame(b *testing.B) {
 	b.SetBytes(int64(len(frame)))
 	for i := 0; b.Loop(); i++ {
 		f.WriteAt(frame, int64(i)*4096%segment)
-		env.StartSync(f, func(error) {})
+		env.StartSync(f, false, func(error) {})
 		d.CompleteSync(0)
 	}
 }

@@ -242,10 +242,10 @@ func TestStartSyncCoversWhatCameBefore(t *testing.T) {
 		syncDir(t, run, "")
 		must[int](t)(f.WriteAt(bytes.Repeat([]byte{1}, 512), 0))
 		var reports []error
-		env.StartSync(f, func(err error) { reports = append(reports, err) })
+		env.StartSync(f, false, func(err error) { reports = append(reports, err) })
 		// The next frame shares the block with the first.
 		must[int](t)(f.WriteAt(bytes.Repeat([]byte{2}, 512), 512))
-		env.StartSync(f, func(err error) { reports = append(reports, err) })
+		env.StartSync(f, false, func(err error) { reports = append(reports, err) })
 		must[int](t)(f.WriteAt(bytes.Repeat([]byte{3}, 512), 1024))
 
 		if d.PendingSyncs() != 2 || len(reports) != 0 {
@@ -279,7 +279,7 @@ func TestWritesAfterStartSyncAreNotCovered(t *testing.T) {
 		run := d.Mount()
 		f := put(t, run, "log", bytes.Repeat([]byte{1}, 2*4096))
 		syncDir(t, run, "")
-		env.StartSync(f, func(err error) { ok(t, err) })
+		env.StartSync(f, false, func(err error) { ok(t, err) })
 		must[int](t)(f.WriteAt(bytes.Repeat([]byte{2}, 4096), 4096))
 		d.CompleteSync(0)
 		d.Crash(simenv.PowerCrash)
@@ -304,7 +304,7 @@ func TestSyncsCompleteOutOfOrder(t *testing.T) {
 	var order []int
 	for i := range 3 {
 		must[int](t)(f.Write(bytes.Repeat([]byte{byte(i + 1)}, 4096)))
-		env.StartSync(f, func(err error) { ok(t, err); order = append(order, i) })
+		env.StartSync(f, false, func(err error) { ok(t, err); order = append(order, i) })
 	}
 	d.CompleteSync(2)
 	crashed := d.CrashClone(simenv.PowerCrash, "after the last")

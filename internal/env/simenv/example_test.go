@@ -17,7 +17,7 @@ func Example() {
 	dir, _ := world.FS.OpenDir("")
 	dir.Sync()
 	log.Write([]byte("promise"))
-	env.StartSync(log, func(err error) { fmt.Println("synced:", err) })
+	env.StartSync(log, false, func(err error) { fmt.Println("synced:", err) })
 
 	w.AdvanceTo(w.NextDue()) // nothing else can happen before
 	m.Disk().CompleteDue(w.Now())

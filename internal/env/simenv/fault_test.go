@@ -116,7 +116,7 @@ func TestAStartedSyncFailsWhenItCompletes(t *testing.T) {
 	d := simenv.NewDisk(1, simenv.DiskOptions{})
 	f := put(t, d.Mount(), "f", []byte("x"))
 	var reported error
-	env.StartSync(f, func(err error) { reported = err })
+	env.StartSync(f, false, func(err error) { reported = err })
 	d.Inject(simenv.EIO(simenv.OpSync))
 	d.CompleteSync(0)
 	if !errors.Is(reported, syscall.EIO) {
@@ -312,7 +312,7 @@ func TestABitFlippedInAnUnsyncedBlockIsWrongInEveryOutcome(t *testing.T) {
 		ok(t, f.Sync())
 		syncDir(t, run, "")
 		must[int](t)(f.WriteAt(bytes.Repeat([]byte{0x20}, 4096), 0))
-		env.StartSync(f, func(error) {})
+		env.StartSync(f, false, func(error) {})
 		must[int](t)(f.WriteAt(bytes.Repeat([]byte{0x40}, 4096), 0))
 		ok(t, d.Flip("f", 700, 0))
 		d.Crash(simenv.PowerCrash)
@@ -366,10 +366,10 @@ func TestSyncToPromisesNothing(t *testing.T) {
 func TestADyingRunHearsOfItsSyncOnlyWhileItAsks(t *testing.T) {
 	d := simenv.NewDisk(1, simenv.DiskOptions{})
 	f := put(t, d.Mount(), "f", []byte("x"))
-	env.StartSync(f, func(err error) { t.Fatalf("a sync under way at the crash reported %v", err) })
+	env.StartSync(f, false, func(err error) { t.Fatalf("a sync under way at the crash reported %v", err) })
 	d.CrashAfter(1)
 	var refused error
-	env.StartSync(f, func(err error) { refused = err })
+	env.StartSync(f, false, func(err error) { refused = err })
 	if !errors.Is(refused, simenv.ErrCrashed) {
 		t.Fatalf("a sync begun in the crash reported %v", refused)
 	}

@@ -198,7 +198,7 @@ func (f *file) SyncTo(int64) (fullSync bool, err error) {
 // StartSync implements env.Syncer. The sync covers what was written before; it
 // ends when the simulator completes it (Disk.CompleteSync, CompleteDue), which
 // calls done. A sync of a run that crashes first is never reported.
-func (f *file) StartSync(done func(error)) {
+func (f *file) StartSync(_ bool, done func(error)) {
 	if err := f.startSync(done); err != nil {
 		done(err)
 	}

@@ -123,7 +123,7 @@ func (o *oracle) step() {
 	case 4, 5:
 		f := o.open(name)
 		covered := f.number + len(f.states) - 1
-		env.StartSync(f.open, func(err error) {
+		env.StartSync(f.open, false, func(err error) {
 			if err == nil {
 				f.durable(covered)
 			}

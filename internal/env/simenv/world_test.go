@@ -122,7 +122,7 @@ func life(seed uint64) uint64 {
 		}
 		switch draw.Intn(8) {
 		case 0:
-			env.StartSync(open[i], func(err error) {
+			env.StartSync(open[i], false, func(err error) {
 				open[i].Write([]byte(fmt.Sprint(err, run.Clock.Now(), run.Rand.Uint64())))
 			})
 		case 1:

@@ -122,7 +122,7 @@ func TestAGroupThatWasRemovedIsGone(t *testing.T) {
 		t.Errorf("bytes after: %d, %d, %d", s.BytesAfter(2, 0), s.BytesAfter(2, 1), s.BytesAfter(2, 3))
 	}
 	s.Remove(2)
-	if !s.Staged() {
+	if s.Staged() == 0 {
 		t.Error("nothing is staged")
 	}
 	m.mustSync(t, s)

@@ -267,7 +267,7 @@ func (h *history) sync() {
 	// Behind a seal, the frame is only written when the seal is durable, and takes
 	// along what is staged until then.
 	waits := h.m.Disk().PendingSyncs() > 0
-	h.s.StartSync(func(err error) {
+	h.s.StartSync(false, func(err error) {
 		reported = true
 		if err != nil {
 			h.dies(err)

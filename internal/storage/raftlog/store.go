@@ -170,13 +170,13 @@ func (s *Store) stageEntry(g *group, e *raft.Entry) {
 	g.stagedLast = e.Index
 }
 
-// Staged says whether the next StartSync has anything to write.
-func (s *Store) Staged() bool { return s.log.Staged() > 0 }
+// Staged is how many bytes wait for the next StartSync.
+func (s *Store) Staged() int { return s.log.Staged() }
 
 // StartSync writes all that is staged as one frame and begins its sync. done is
 // called once; nil says that all of it is durable. At most one is under way:
-// the next may be called after done. An error is final.
-func (s *Store) StartSync(done func(error)) { s.log.StartSync(done) }
+// the next may be called after done. idle is env.Syncer's. An error is final.
+func (s *Store) StartSync(idle bool, done func(error)) { s.log.StartSync(idle, done) }
 
 // Bounds says what a group's log holds; nothing of a group that is not there.
 func (s *Store) Bounds(group id.Group) Bounds {

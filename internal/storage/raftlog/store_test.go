@@ -49,7 +49,7 @@ func (m *machine) mustOpen(t testing.TB) *raftlog.Store {
 
 // sync runs a StartSync to its end; reported is false when the process died.
 func (m *machine) sync(s *raftlog.Store) (reported bool, err error) {
-	s.StartSync(func(e error) { reported, err = true, e })
+	s.StartSync(false, func(e error) { reported, err = true, e })
 	for !reported && m.Disk().PendingSyncs() > 0 {
 		m.Disk().CompleteSync(0)
 	}

@@ -138,8 +138,10 @@ func (l *Log) Staged() int { return l.staged.length - frameHeadBytes }
 
 // StartSync writes everything staged as one frame and begins its sync. done is
 // called exactly once, with nil when all of it is durable. At most one StartSync
-// is under way. An error is final: every later one returns it, too.
-func (l *Log) StartSync(done func(error)) {
+// is under way, and until it is done nothing but its readers may call the log: done
+// may come from any goroutine. idle is env.Syncer's. An error is final: every later
+// one returns it, too.
+func (l *Log) StartSync(idle bool, done func(error)) {
 	invariant.Check(l.next == nil && (!l.syncing || l.done == nil), "a sync of the log is under way")
 	switch {
 	case l.failed != nil:
@@ -147,12 +149,12 @@ func (l *Log) StartSync(done func(error)) {
 	case l.syncing: // a seal: only the last frame may ever be torn
 		l.next = done
 	default:
-		l.write(done)
+		l.write(idle, done)
 	}
 }
 
 // write puts the staged frame on disk and begins its sync.
-func (l *Log) write(done func(error)) {
+func (l *Log) write(idle bool, done func(error)) {
 	begun := l.options.Clock.Now()
 	if err := l.put(); err != nil {
 		l.failed = err
@@ -163,7 +165,7 @@ func (l *Log) write(done func(error)) {
 	}
 	l.measured.Writes.Took(l.lastFrame.Sub(begun))
 	l.syncing, l.done = true, done
-	env.StartSync(l.cur.file, l.onSynced)
+	env.StartSync(l.cur.file, idle, l.onSynced)
 }
 
 // synced is what every sync of the log ends in.
@@ -182,7 +184,7 @@ func (l *Log) synced(err error) {
 		done(l.failed)
 	}
 	if next != nil {
-		l.StartSync(next)
+		l.StartSync(false, next)
 	}
 }
 
@@ -354,7 +356,7 @@ func (l *Log) Turn(now env.Instant) (worked bool, wake env.Instant) {
 	if due := l.lastFrame.Add(sealAfter); now < due {
 		return false, due
 	}
-	l.write(nil)
+	l.write(true, nil) // idle: with the real body a seal is then never under way beside another call
 	return true, now
 }
 

@@ -109,7 +109,7 @@ func (s *scene) frame(data ...string) (err error) {
 		s.append(d)
 	}
 	err = errors.New("never reported")
-	s.l.StartSync(func(e error) { err = e })
+	s.l.StartSync(false, func(e error) { err = e })
 	s.complete()
 	return err
 }
@@ -257,7 +257,7 @@ func TestTheSealComesAfter100MillisecondsOfSilence(t *testing.T) {
 	// last frame may ever be torn.
 	s.append("b")
 	reported := false
-	s.l.StartSync(func(err error) { reported = err == nil })
+	s.l.StartSync(false, func(err error) { reported = err == nil })
 	if reported || s.m.Disk().PendingSyncs() != 1 || s.l.end != end+1 {
 		t.Fatalf("the frame did not wait: %v, %d", reported, s.m.Disk().PendingSyncs())
 	}

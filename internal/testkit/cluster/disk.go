@@ -154,5 +154,15 @@ func (f faultyFile) SyncTo(length int64) (bool, error) {
 	return f.File.SyncTo(length)
 }
 
-// StartSync implements env.Syncer as the real file does: in the caller.
-func (f faultyFile) StartSync(done func(error)) { done(f.SyncData()) }
+// StartSync implements env.Syncer as the real file does: in a caller who is idle,
+// elsewhere for others.
+func (f faultyFile) StartSync(idle bool, done func(error)) {
+	if idle {
+		done(f.SyncData())
+		return
+	}
+	go func() {
+		f.fs.awaitSync()
+		env.StartSync(f.File, false, done)
+	}()
+}

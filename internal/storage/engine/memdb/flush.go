@@ -78,7 +78,7 @@ func (db *DB) begin() error {
 		return err
 	}
 	db.flight = &flight{point: db.target}
-	db.flight.start(func(done func(error)) { env.StartSync(db.file.f, done) })
+	db.flight.start(func(done func(error)) { env.StartSync(db.file.f, true, done) })
 	return nil
 }
 

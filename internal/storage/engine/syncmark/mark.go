@@ -89,8 +89,9 @@ func (m *Mark) Write(p Promise) error {
 // Sync waits until the last promise is durable.
 func (m *Mark) Sync() error { return m.f.SyncData() }
 
-// StartSync is Sync without waiting, as env.StartSync.
-func (m *Mark) StartSync(done func(error)) { env.StartSync(m.f, done) }
+// StartSync is Sync without waiting where env.StartSync need not wait for an idle
+// caller.
+func (m *Mark) StartSync(done func(error)) { env.StartSync(m.f, true, done) }
 
 // Close closes the mark file.
 func (m *Mark) Close() error { return m.f.Close() }
