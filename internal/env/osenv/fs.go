@@ -3,7 +3,9 @@ package osenv
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -54,15 +56,40 @@ func wrap(f vfs.File, err error) (vfs.File, error) {
 	return file{f}, nil
 }
 
-// StartSync implements env.Syncer: by the process's ring if there is one, or else,
-// and if the caller is idle, fdatasync in the caller.
+// StartSync implements env.Syncer: by the process's ring if there is one and syncs are
+// slow, or else, and if the caller is idle, fdatasync in the caller.
 func (f file) StartSync(idle bool, done func(error)) {
-	if !idle {
-		if r := theRing(); r != nil && r.start(f.Fd(), func(err error) { f.ended(err, done) }) {
-			return
-		}
+	if r := theRing(); r != nil && !idle && syncs.slow() && r.start(f.Fd(), func(err error) { f.ended(err, done) }) {
+		return
 	}
-	done(f.SyncData())
+	begun := time.Now()
+	err := f.SyncData()
+	syncs.took(time.Since(begun))
+	done(err)
+}
+
+// syncs is the pace of this process's data syncs.
+var syncs pace
+
+// pace knows how long a data sync takes from those that callers made themselves.
+type pace struct {
+	last  atomic.Int64 // what the last such sync took, in nanoseconds
+	asked atomic.Uint32
+}
+
+const (
+	// slowSync is what a sync takes at least if it is to be worth two changes of
+	// thread, each some tens of microseconds.
+	slowSync = 200 * time.Microsecond
+	// measuredSync is which of the slow ones is made by its caller all the same.
+	measuredSync = 64
+)
+
+func (p *pace) took(d time.Duration) { p.last.Store(int64(d)) }
+
+// slow says whether the next sync shall not be waited for by its caller.
+func (p *pace) slow() bool {
+	return p.last.Load() >= int64(slowSync) && p.asked.Add(1)%measuredSync != 0
 }
 
 // ended reports what the ring made of a sync. One that was interrupted, or given up
