@@ -173,6 +173,18 @@ func TestTinyWindows(t *testing.T) {
 	}
 }
 
+// A stream that has much to send is written out of a buffer of the pool, whether its
+// messages are answers to hot calls or a goroutine's; one that has little is not.
+func TestWhoHasMuchToSendTakesABufferOfThePool(t *testing.T) {
+	for bytes, want := range map[int]bool{keptBuffer: false, keptBuffer + 1: true} {
+		c := &conn{}
+		c.active.push(&stream{out: outbound{bytes: bytes}})
+		if buf, _, _ := c.gather(nil); (cap(buf) == pooledBuffer) != want {
+			t.Errorf("%d bytes are sent out of a buffer of %d", bytes, cap(buf))
+		}
+	}
+}
+
 // The connection's window is shared, and its streams take turns.
 func TestTheConnectionsWindowIsShared(t *testing.T) {
 	_, _, addr := serveOurs(t, testLimits)

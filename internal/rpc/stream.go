@@ -314,6 +314,9 @@ func (q *streamQueue) len() int { return len(q.list) - q.first }
 
 func (q *streamQueue) push(s *stream) { q.list = append(q.list, s) }
 
+// next is what pop would return; there must be one.
+func (q *streamQueue) next() *stream { return q.list[q.first] }
+
 func (q *streamQueue) pop() *stream {
 	s := q.list[q.first]
 	q.list[q.first] = nil

@@ -100,7 +100,7 @@ func (c *conn) gather(buf []byte) (_ []byte, calls *Call, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if cap(buf) < pooledBuffer && c.active.len() > 0 && c.parked > keptBuffer {
+		if cap(buf) < pooledBuffer && c.active.len() > 0 && max(c.parked, c.active.next().out.bytes) > keptBuffer {
 			buf = writeBuffers.Get().(*writeBuffer).bytes
 		}
 		if len(c.control) > 0 {

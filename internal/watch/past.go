@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"sync/atomic"
+
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/state/mvcc"
@@ -27,8 +29,9 @@ func (h *Hub) load(g *group, view *mvcc.View, from, upto id.Revision, most, even
 		return nil, 0, 0, command.ErrCompacted
 	}
 	if rows, end := h.sorted(g, from, upto); rows != nil {
+		kept, bytes = rows.Kept(), rows.Memory()
 		list, err = h.cut(g, view, rows, from, end)
-		return list, rows.Kept(), rows.Memory(), err
+		return list, kept, bytes, err
 	}
 	past, err := view.Past(from)
 	if err != nil {
@@ -106,12 +109,14 @@ func (h *Hub) cut(g *group, view *mvcc.View, past source, from, upto id.Revision
 			revisions++
 		}
 		size += eventSize(body)
-		r.size = size
+		r.size, r.places = size, revisions
 	}
 	if later != nil {
 		later.bytes = past.Memory()
+		later.unread.Store(int64(len(list)))
 		return list, nil
 	}
+	defer release(past)
 	for _, r := range list {
 		if err := r.fill(past, view); err != nil {
 			return nil, err
@@ -125,6 +130,8 @@ func (h *Hub) cut(g *group, view *mvcc.View, past source, from, upto id.Revision
 // would take the memory twice.
 type batch struct {
 	past source
+	// unread is how many of its runs were not put together yet.
+	unread atomic.Int64
 	// bytes that it takes as long as one of its runs is kept; so many are (both under
 	// cache.mu, once there are runs).
 	bytes, runs int
@@ -133,7 +140,12 @@ type batch struct {
 // complete puts a run together that was read from disk.
 func (r *run) complete() {
 	if r.batch != nil {
-		r.once.Do(func() { _ = r.fill(r.batch.past, nil) }) // fails for previous values only
+		r.once.Do(func() {
+			_ = r.fill(r.batch.past, nil) // fails for previous values only
+			if r.batch.unread.Add(-1) == 0 {
+				release(r.batch.past)
+			}
+		})
 	}
 }
 
@@ -142,7 +154,7 @@ func (r *run) complete() {
 func (r *run) fill(past source, view *mvcc.View) (err error) {
 	var e mvcc.Event
 	var previous []byte
-	r.events = make([]byte, 0, r.size)
+	r.events, r.revisions = make([]byte, 0, r.size), make([]placed, 0, r.places)
 	for i := r.first; i < r.end; i++ {
 		if !past.Event(i, &e) {
 			continue

@@ -26,11 +26,11 @@ type run struct {
 	// cache.mu).
 	past, used bool
 
-	// Of one that was read from disk: events first to end-1 of batch, about size bytes.
-	// revisions, events and count are there once it is complete.
-	batch            *batch
-	once             sync.Once
-	first, end, size int
+	// Of one that was read from disk: events first to end-1 of batch, about size bytes, of
+	// so many revisions. revisions, events and count are there once it is complete.
+	batch                    *batch
+	once                     sync.Once
+	first, end, size, places int
 }
 
 // placed says where the events of a revision begin.

@@ -219,6 +219,23 @@ type pile struct {
 	order   []dealt
 }
 
+// emptied keeps the memory of piles that nobody reads any more for the next ones: each
+// would be a megabyte to be made, cleared and collected.
+var emptied = sync.Pool{New: func() any { return &pile{} }}
+
+func emptyPile() *pile {
+	p := emptied.Get().(*pile)
+	p.records, p.order = p.records[:0], p.order[:0]
+	return p
+}
+
+// release lets go of what nobody reads any more.
+func release(past source) {
+	if p, is := past.(*pile); is {
+		emptied.Put(p)
+	}
+}
+
 // dealt is an event in pile.records.
 type dealt struct {
 	main id.Revision
@@ -230,7 +247,8 @@ type dealt struct {
 // read reads the pile that has a revision, and those after it as long as they have
 // little; end is up to where. Errors: diskError, errTooMuch.
 func (t *turned) read(from, upto id.Revision, enough, most int) (p *pile, end id.Revision, err error) {
-	p, upto = &pile{}, min(upto, t.upto)
+	p, upto = emptyPile(), min(upto, t.upto)
+	rows := 0
 	for next := from; next <= upto && len(p.records) <= enough; next = end + 1 {
 		i, _, last := t.piles.Of(uint64(next))
 		size := t.piles.Size(i)
@@ -243,20 +261,17 @@ func (t *turned) read(from, upto id.Revision, enough, most int) (p *pile, end id
 		if p.records, err = t.piles.Read(i, p.records); err != nil {
 			return nil, 0, diskError{err}
 		}
+		rows += t.piles.Count(i)
 		end = min(id.Revision(last), upto)
 	}
-	p.sort(from, end)
+	p.sort(from, end, rows)
 	return p, end, nil
 }
 
-// sort puts the events from from to end in order.
-func (p *pile) sort(from, end id.Revision) {
+// sort puts those events from from to end in order that are among so many records.
+func (p *pile) sort(from, end id.Revision, records int) {
 	var e mvcc.Event
-	n := 0
-	for rest := p.records; len(rest) > 0; n++ {
-		rest = mvcc.ReadRecord(rest, &e)
-	}
-	p.order = make([]dealt, 0, n)
+	p.order = slices.Grow(p.order, records)
 	for rest := p.records; len(rest) > 0; {
 		at := len(p.records) - len(rest)
 		rest = mvcc.ReadRecord(rest, &e)

@@ -46,6 +46,7 @@ type pile struct {
 	stretches []stretch
 	rows      []byte
 	bytes     int
+	count     int
 }
 
 type stretch struct {
@@ -77,6 +78,7 @@ func (p *Piles) Add(number uint64, row func(dst []byte) []byte) error {
 	to.rows = row(to.rows)
 	grown := len(to.rows) - before
 	to.bytes += grown
+	to.count++
 	p.held += grown
 	p.bytes += int64(grown)
 	if p.held > p.opts.Memory {
@@ -90,6 +92,9 @@ func (p *Piles) Bytes() int64 { return p.bytes }
 
 // Size is how long the rows of a pile are together.
 func (p *Piles) Size(i int) int { return p.piles[i].bytes }
+
+// Count is how many rows a pile has.
+func (p *Piles) Count(i int) int { return p.piles[i].count }
 
 // Dealt ends the adding: if there is a file, it has all rows, and nothing is left in
 // memory. Errors: the file system's.

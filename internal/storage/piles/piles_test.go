@@ -37,7 +37,7 @@ func TestPilesHaveTheirNumbers(t *testing.T) {
 			disk := simenv.NewDisk(1, simenv.DiskOptions{})
 			p := piles.New(piles.Options{FS: disk.Mount(), Path: "rows", First: first, Width: width, Count: count, Memory: memory})
 			draw := rand.New(rand.NewPCG(1, uint64(memory)))
-			want, all := make([][]byte, count), int64(0)
+			want, rows, all := make([][]byte, count), make([]int, count), int64(0)
 			for range 500 {
 				n := first + draw.Uint64N(width*count)
 				r := add(t, p, n, draw.IntN(40))
@@ -46,6 +46,7 @@ func TestPilesHaveTheirNumbers(t *testing.T) {
 					t.Fatalf("%d goes to pile %d of %d to %d", n, i, from, to)
 				}
 				want[i] = append(want[i], r...)
+				rows[i]++
 				all += int64(len(r))
 			}
 			if err := p.Dealt(); err != nil {
@@ -59,8 +60,8 @@ func TestPilesHaveTheirNumbers(t *testing.T) {
 			}
 			for i := range want {
 				got, err := p.Read(i, []byte("before"))
-				if err != nil || !bytes.Equal(got, append([]byte("before"), want[i]...)) || p.Size(i) != len(want[i]) {
-					t.Errorf("pile %d: %d bytes (%d) instead of %d, %v", i, len(got)-6, p.Size(i), len(want[i]), err)
+				if err != nil || !bytes.Equal(got, append([]byte("before"), want[i]...)) || p.Size(i) != len(want[i]) || p.Count(i) != rows[i] {
+					t.Errorf("pile %d: %d bytes (%d) of %d rows instead of %d of %d, %v", i, len(got)-6, p.Size(i), p.Count(i), len(want[i]), rows[i], err)
 				}
 			}
 			if err := p.Close(); err != nil || len(disk.Files()) != 0 {
