@@ -67,8 +67,9 @@ type record struct {
 	in                id.Term
 	renewed           atomic.Int64 // an env.Instant
 	// filed is the tick of the wheel that will look at it, 0 if none.
-	filed int64
-	stage stage
+	filed  int64
+	stage  stage
+	weight lease.Weight
 }
 
 // stage is how far the end of a lease has come.
@@ -137,7 +138,7 @@ func (d *deadlines) read(now env.Instant, to []ended) []ended {
 			if changes[i].Gone {
 				to = d.remove(changes[i].LeaseName, to)
 			} else {
-				d.set(&changes[i].Facts, now)
+				d.set(&changes[i], now)
 			}
 		}
 	}
@@ -155,7 +156,7 @@ func (d *deadlines) clear(to []ended) []ended {
 	return to
 }
 
-func (d *deadlines) set(f *lease.Facts, now env.Instant) {
+func (d *deadlines) set(f *lease.Change, now env.Instant) {
 	i, known := d.index[f.ID]
 	if !known {
 		if n := len(d.free); n > 0 {
@@ -171,7 +172,7 @@ func (d *deadlines) set(f *lease.Facts, now env.Instant) {
 	if r.remaining != f.Remaining && r.in != d.term {
 		r.former, r.in = r.remaining, d.term // what a leader tells the next one is nothing to itself
 	}
-	r.LeaseName, r.ttl, r.remaining = f.LeaseName, f.TTL, f.Remaining
+	r.LeaseName, r.ttl, r.remaining, r.weight = f.LeaseName, f.TTL, f.Remaining, f.Weight
 	if tick := d.wheel.tick(now.Add(seconds(cmp.Or(r.remaining, r.ttl)))); (r.stage == running || r.stage == noting) && (r.filed == 0 || tick < r.filed) {
 		r.filed = d.wheel.file(i, tick)
 	}
@@ -258,50 +259,27 @@ func (d *deadlines) order() {
 // waiting is how many leases are due, some of which may have been renewed since.
 func (d *deadlines) waiting() int { return len(d.due) - d.first }
 
-// take moves up to most leases that are due to ending, and names them.
-func (d *deadlines) take(now env.Instant, most int) (list []command.LeaseName) {
-	if d.ordered == 0 {
-		d.order()
-	}
-	for ; d.first < len(d.due) && len(list) < most; d.first++ {
+// take moves leases that are due to ending, and names them, as long as they fit.
+func (d *deadlines) take(now env.Instant, fits func(lease.Weight) bool) (list []command.LeaseName) {
+	for ; d.first < len(d.due); d.first++ {
+		if d.ordered == 0 {
+			d.order()
+		}
 		i := d.due[d.first]
-		d.ordered = max(d.ordered-1, 0)
 		switch r := &d.recs[i]; {
 		case r.stage != isDue: // it is gone
 		case d.term == 0 || d.end(r) > now:
 			d.run(i, now)
+		case !fits(r.weight):
+			return list
 		default:
 			r.stage = ending
 			list = append(list, r.LeaseName)
 		}
+		d.ordered--
 	}
-	if d.first == len(d.due) {
-		d.due, d.first, d.ordered = nil, 0, 0
-	}
+	d.due, d.first, d.ordered = nil, 0, 0
 	return list
-}
-
-// giveBack undoes take for leases whose end was not proposed after all: they are due
-// and the next to be taken. Who wanted one renewed meanwhile asks again.
-func (d *deadlines) giveBack(list []command.LeaseName, to []ended) []ended {
-	back := make([]uint32, 0, len(list))
-	for _, name := range list {
-		i, known := d.index[name.ID]
-		if !known || d.recs[i].stage != ending || d.recs[i].Birth != name.Birth {
-			continue
-		}
-		d.recs[i].stage = isDue
-		back = append(back, i)
-		to = endAll(to, d.held[i], raft.ErrNotLeader)
-		delete(d.held, i)
-	}
-	if d.first < len(back) {
-		d.due, d.first = slices.Concat(make([]uint32, len(back)), d.due[d.first:]), len(back)
-	}
-	d.first -= len(back)
-	copy(d.due[d.first:], back)
-	d.ordered += len(back)
-	return to
 }
 
 // spare lets leases run whose end is known not to come.

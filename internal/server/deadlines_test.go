@@ -35,6 +35,9 @@ type watched struct {
 
 const grace = time.Second
 
+// all takes all leases that are due.
+func all(lease.Weight) bool { return true }
+
 func newWatched(t *testing.T) *watched {
 	t.Helper()
 	db, err := memdb.Open(memdb.Options{FS: simenv.NewDisk(1, simenv.DiskOptions{}).Mount(), Dir: "db"})
@@ -117,7 +120,7 @@ func (w *watched) pass(d time.Duration, most int) (over []id.Lease) {
 	if w.term == 0 {
 		return nil
 	}
-	for _, name := range w.take(w.now, len(w.recs)) {
+	for _, name := range w.take(w.now, all) {
 		if end := w.ends[name.ID]; end > w.now {
 			w.t.Fatalf("lease %d ends %v early", name.ID, end.Sub(w.now))
 		}
@@ -218,13 +221,13 @@ func TestALeaderBeginsWithAMillionLeases(t *testing.T) {
 	w.now = w.now.Add(60 * time.Second)
 	for w.turn(w.now, 1<<20) {
 	}
-	if n := len(w.take(w.now, count)); n != 0 {
+	if n := len(w.take(w.now, all)); n != 0 {
 		t.Errorf("%d leases end early", n)
 	}
 	w.now = w.now.Add(grace + tickLength)
 	for w.turn(w.now, 1<<20) {
 	}
-	if n := len(w.take(w.now, count)); n != count {
+	if n := len(w.take(w.now, all)); n != count {
 		t.Errorf("%d of %d leases end", n, count)
 	}
 }
@@ -285,7 +288,7 @@ func TestARenewalBeforeTheEndIsProposed(t *testing.T) {
 	if _, _, v := w.renew(1, w.now); v != isRenewed {
 		t.Fatalf("its renewal is %v", v)
 	}
-	if got := w.take(w.now, 10); len(got) != 0 {
+	if got := w.take(w.now, all); len(got) != 0 {
 		t.Fatalf("%v ends", got)
 	}
 	w.ends[1] = w.now.Add(2 * time.Second)
@@ -312,30 +315,70 @@ func TestWhatDoesNotFitGoesNext(t *testing.T) {
 		}
 		return ids
 	}
-	first := w.take(w.now, 4)
-	if got := names(first); !slices.Equal(got, []id.Lease{1, 3, 5, 7}) {
+	left := 0
+	some := func(lease.Weight) bool { left--; return left >= 0 }
+	left = 2
+	if got := names(w.take(w.now, some)); !slices.Equal(got, []id.Lease{1, 3}) {
 		t.Fatalf("leases %v end first", got)
 	}
-	if _, _, v := w.renew(5, w.now); v != isHeld || !w.hold(renewal{host.Call{Tag: 4}, 5}) {
-		t.Fatalf("the renewal of lease 5 is %v", v)
-	}
-	if over := w.giveBack(first[2:], nil); len(over) != 1 || over[0].call.Tag != 4 {
-		t.Errorf("the renewal is told %+v", over)
+	if _, _, v := w.renew(3, w.now); v != isHeld {
+		t.Errorf("the renewal of lease 3, which ends, is %v", v)
 	}
 	if _, _, v := w.renew(5, w.now); v != isRenewed {
-		t.Errorf("the next renewal of lease 5 is %v", v)
+		t.Errorf("the renewal of lease 5, which did not fit, is %v", v)
 	}
-	if got := names(w.take(w.now, 10)); !slices.Equal(got, []id.Lease{7, 9}) {
-		t.Errorf("leases %v end next", got)
+	left = 1
+	if got := names(w.take(w.now, some)); !slices.Equal(got, []id.Lease{7}) || w.waiting() != 1 {
+		t.Errorf("leases %v end next, %d wait", got, w.waiting())
 	}
-	// All that was taken comes back when nothing else is left.
 	w.now = w.now.Add(3 * time.Second)
 	for w.turn(w.now, 100) {
 	}
-	last := w.take(w.now, 10)
-	w.giveBack(last, nil)
-	if got := names(w.take(w.now, 10)); !slices.Equal(got, []id.Lease{2, 5}) || w.waiting() != 0 {
+	left = 10
+	if got := names(w.take(w.now, some)); !slices.Equal(got, []id.Lease{9, 2, 5}) || w.waiting() != 0 {
 		t.Errorf("leases %v end last, %d wait", got, w.waiting())
+	}
+}
+
+// An entry ends as many leases as may be applied within its time, with as many bytes
+// of keys as it may have: many light ones, few heavy ones, or a single one that is
+// larger than an entry should be. What was detached does not count.
+func TestAnEntryEndsWhatItHasTimeFor(t *testing.T) {
+	w := newWatched(t)
+	w.lead(3)
+	next := id.Lease(1)
+	grant := func(leases, keys, size int) {
+		for range leases {
+			name := next
+			w.grant(name, 2)
+			w.change(func() {
+				for k := range keys {
+					w.facts.Attach(fmt.Appendf(nil, "%0*d", size, k), name)
+				}
+			})
+			next++
+		}
+	}
+	entry := func() int { return len(w.take(w.now, new(entryOfEnds).fits)) }
+	light := int(expireTime / (leaseTime + keyTime))
+	grant(3*light, 1, 20)
+	grant(1, 1000, 20)   // too many keys for any entry
+	grant(1, 3, 100_000) // too many bytes
+	grant(9, 15, 20)     // a few to an entry
+	w.change(func() { w.facts.Attach([]byte("x"), 1); w.facts.Detach([]byte("x"), 1) })
+	w.now = w.now.Add(3 * time.Second)
+	for w.turn(w.now, 10_000) {
+	}
+	var got []int
+	for w.waiting() > 0 {
+		got = append(got, entry())
+	}
+	want := []int{light, light, light, 1, 1}
+	for n, most := 9, int(expireTime/(leaseTime+15*keyTime)); n > 0; n -= most {
+		want = append(want, min(n, most))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("entries of %d leases, want %d", got, want)
 	}
 }
 
@@ -396,7 +439,7 @@ func TestTheLongestLease(t *testing.T) {
 func BenchmarkRenew(b *testing.B) {
 	d := newDeadlines(nil, grace, 0)
 	for i := range 10_000 {
-		d.set(&lease.Facts{LeaseName: command.LeaseName{ID: id.Lease(i + 1), Birth: 1}, TTL: 60}, 0)
+		d.set(&lease.Change{Facts: lease.Facts{LeaseName: command.LeaseName{ID: id.Lease(i + 1), Birth: 1}, TTL: 60}}, 0)
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -423,7 +466,7 @@ func BenchmarkLeaderChange(b *testing.B) {
 	d.follow(0, 0, nil) // that there is none
 	draw := rand.New(rand.NewPCG(1, 2))
 	for range count {
-		d.set(&lease.Facts{LeaseName: command.LeaseName{ID: id.Lease(draw.Int64()), Birth: 1}, TTL: ttl}, env.Instant(draw.Int64N(int64(ttl*time.Second))))
+		d.set(&lease.Change{Facts: lease.Facts{LeaseName: command.LeaseName{ID: id.Lease(draw.Int64()), Birth: 1}, TTL: ttl}}, env.Instant(draw.Int64N(int64(ttl*time.Second))))
 	}
 	now, term := env.Instant(0), id.Term(0)
 	var longest time.Duration

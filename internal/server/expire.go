@@ -8,25 +8,27 @@ import (
 	"github.com/kvorum/kvorum/internal/host"
 	"github.com/kvorum/kvorum/internal/id"
 	"github.com/kvorum/kvorum/internal/state/command"
+	"github.com/kvorum/kvorum/internal/state/lease"
 )
 
 // What an entry that ends leases may cost (rule 26), and how often and how many of
 // them are proposed: with others between them, since the applier does nothing else
-// meanwhile.
+// meanwhile. An entry costs as much as a put besides what it does, so that shorter ones
+// more often take more of the processors.
 const (
 	expireLeases = 256
 	expireBytes  = 256 << 10
-	expireTime   = time.Millisecond
+	expireTime   = 700 * time.Microsecond
 	// What ending a lease and deleting a key of it takes the applier, about.
 	leaseTime = 2 * time.Microsecond
 	keyTime   = 8 * time.Microsecond
 
-	expireInFlight = 2
+	expireInFlight = 1
 	// expirePause is the time to the next look when there is more to do, and so between
 	// two entries: a client's command that comes meanwhile waits for one of them and not
 	// for all. expireLook is the time when there is not. The latter and a tick of the
 	// wheel are how late it may be noticed that a lease has ended.
-	expirePause = 2 * time.Millisecond
+	expirePause = 1500 * time.Microsecond
 	expireLook  = 50 * time.Millisecond
 	// lookedAt is how many leases one call looks at, while renewals wait.
 	lookedAt = 2048
@@ -67,20 +69,13 @@ func (m *Member) proposeEnds(now env.Instant) {
 	term := d.term
 	var list []command.LeaseName
 	if term != 0 {
-		list = d.take(now, expireLeases)
+		list = d.take(now, new(entryOfEnds).fits)
 	}
 	d.mu.Unlock()
 	if len(list) == 0 {
 		return
 	}
-	n := m.pack(list)
-	if n < len(list) {
-		d.mu.Lock()
-		over := d.giveBack(list[n:], nil)
-		d.mu.Unlock()
-		m.endAll(over)
-	}
-	p := &ends{m: m, list: list[:n]}
+	p := &ends{m: m, list: list}
 	m.leases.inFlight.Add(1)
 	m.proposeDuty(host.Call{To: p}, term, &command.LeaseExpire{Leases: p.list})
 }
@@ -96,23 +91,22 @@ func (m *Member) proposeDuty(call host.Call, term id.Term, body command.Body) {
 	m.opts.Group.Propose(call, command.Encode(make([]byte, 0, headerBytes), header, body))
 }
 
-// pack says how many of the leases, at least one, may end in one entry. Their keys
-// are counted, which costs less than deleting them.
-func (m *Member) pack(list []command.LeaseName) int {
-	cost, weight, n := time.Duration(0), 0, 0
-	err := m.opts.State.View().WeighLeases(list, int(expireTime/keyTime)+1, func(keys, bytes int) (enough bool) {
-		cost += leaseTime + time.Duration(keys)*keyTime
-		weight += bytes
-		if n > 0 && (cost > expireTime || weight > expireBytes) {
-			return true
-		}
-		n++
+// entryOfEnds is what an entry that ends leases costs so far.
+type entryOfEnds struct {
+	leases, bytes int
+	time          time.Duration
+}
+
+// fits says whether a lease may end in the entry too, and counts it if so. The first
+// one always may.
+func (e *entryOfEnds) fits(w lease.Weight) bool {
+	keys, bytes := w.Most()
+	time := leaseTime + time.Duration(keys)*keyTime
+	if e.leases > 0 && (e.leases == expireLeases || e.time+time > expireTime || e.bytes+bytes > expireBytes) {
 		return false
-	})
-	if err != nil {
-		return 1 // the store is busy, or the applier will say what is wrong with it
 	}
-	return n
+	e.leases, e.bytes, e.time = e.leases+1, e.bytes+bytes, e.time+time
+	return true
 }
 
 // spare lets leases run whose end is known not to come.

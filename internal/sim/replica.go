@@ -159,6 +159,7 @@ func (r *replica) open() error {
 	// No table, one that forgets all the time, one that remembers everything: what
 	// replicas come to may not depend on it.
 	machine.KeepTips([]int{0, 2000, 1 << 20}[(r.number+r.runs)%3])
+	machine.KeepKeys([]int{1 << 20, 0}[(r.number+r.runs)%2])
 	if s.watches.ring > 0 {
 		machine.KeepEvents(s.watches.ring)
 	}

@@ -177,11 +177,11 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// BenchmarkExpire ends leases with a key each, 256 to an entry and an Apply, out of
+// BenchmarkExpire ends leases with a key each, 64 to an entry and an Apply, out of
 // many more; in the order of their IDs, as the leader proposes them, and in none.
 // One operation is one lease.
 func BenchmarkExpire(b *testing.B) {
-	const count, atOnce = 100_000, 256
+	const count, atOnce = 100_000, 64
 	for _, order := range []string{"by ID", "none"} {
 		b.Run(order, func(b *testing.B) {
 			db := bodies[2].open(b)

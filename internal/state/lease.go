@@ -28,17 +28,6 @@ func (v *View) LeaseKeys(name id.Lease, most int) ([][]byte, error) {
 	return list, damagedLeases(err)
 }
 
-// WeighLeases counts the keys of leases and their bytes as they are now, up to most
-// keys of each, until enough says so. Any goroutine may call it. Errors:
-// engine.ErrIterators, *mvcc.DamageError.
-func (v *View) WeighLeases(list []command.LeaseName, most int, enough func(count, bytes int) bool) error {
-	err := lease.Weigh(v.machine.group, v.machine.db, list, most, enough)
-	if errors.Is(err, engine.ErrIterators) {
-		return err
-	}
-	return damagedLeases(err)
-}
-
 // damagedLeases makes the error of a row of leases one of the state.
 func damagedLeases(err error) error {
 	if err == nil {

@@ -114,6 +114,10 @@ func (m *Machine) KeepRows(budget int) {
 	m.publish()
 }
 
+// KeepKeys gives the memory of the keys of leases another budget in bytes; what leases
+// end with does not depend on it.
+func (m *Machine) KeepKeys(budget int) { m.leases.KeepKeys(budget) }
+
 // KeepCounts makes the state count its keys, in leaves of so many rows (mvcc.Store.KeepCounts);
 // 0, as at first, is no counting. Answers and hashes do not depend on it.
 func (m *Machine) KeepCounts(rows int) {

@@ -52,6 +52,8 @@ func (r *replica) open() {
 	r.feed, r.told = r.m.FollowLeases(), nil
 	// None, one that forgets all the time, one that remembers everything.
 	r.m.KeepTips([]int{0, 800, 1 << 20}[r.opened%3])
+	// The keys of leases that have one: none, all.
+	r.m.KeepKeys([]int{0, 1 << 20}[r.opened%2])
 	// None, fences around every key or few, and one leaf of them all.
 	r.m.KeepCounts([]int{1, 2, 0, 3, 128}[r.opened%5])
 	r.opened++

@@ -31,7 +31,7 @@ func List(group id.Group, from engine.Reader) (list []Facts, err error) {
 		if err != nil || !named {
 			return nil, fmt.Errorf("%s: %w", keys.Text(it.Key()), ErrDamaged)
 		}
-		list = append(list, f.of(lease))
+		list = append(list, f.of(lease).Facts)
 	}
 	return list, it.Err()
 }

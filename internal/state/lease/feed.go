@@ -9,7 +9,8 @@ import (
 // Change is what happened to one lease: it is as the facts say, or it is gone.
 type Change struct {
 	Facts
-	Gone bool
+	Weight Weight
+	Gone   bool
 }
 
 // Feed is one reader's place in the changes, oldest first. The writer never waits

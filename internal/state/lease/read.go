@@ -5,7 +5,6 @@ import (
 	"hash"
 
 	"github.com/kvorum/kvorum/internal/id"
-	"github.com/kvorum/kvorum/internal/state/command"
 	"github.com/kvorum/kvorum/internal/storage/engine"
 	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
@@ -64,32 +63,6 @@ func (a *attached) first(of id.Lease) bool {
 	a.low, a.high = keys.AppendAttached(a.low[:0], a.group, of, nil), keys.AppendAttachedEnd(a.high[:0], a.group, of)
 	a.Bound(a.low, a.high)
 	return a.SeekGE(a.low)
-}
-
-// Weigh counts the keys of leases and their bytes, up to most keys of each, with one
-// look at what is committed, until enough says so. Any goroutine may call it. Errors:
-// ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
-func Weigh(group id.Group, db engine.Reader, list []command.LeaseName, most int, enough func(count, bytes int) bool) error {
-	it, err := openAttached(db, group)
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	for _, name := range list {
-		count, bytes := 0, 0
-		for ok := it.first(name.ID); ok && count < most; ok = it.Next() {
-			_, _, user, whole := keys.DecodeAttached(it.Key())
-			if !whole {
-				return ErrDamaged
-			}
-			count++
-			bytes += len(user)
-		}
-		if err := it.Err(); err != nil || enough(count, bytes) {
-			return err
-		}
-	}
-	return nil
 }
 
 // Hash feeds h with all facts, in one order. It reads every row.

@@ -58,6 +58,7 @@ func TestDamagedRowsAreRefused(t *testing.T) {
 		"a damaged count":         {string(birth): {9}, string(lease): whole},
 		"a damaged lease":         {string(birth): appendBirths(nil, 1), string(lease): {rowFormat}},
 		"no such key of a lease ": {string(birth): appendBirths(nil, 1), string(keys.AppendLeases(nil, 1)): whole},
+		"no lease of such a key":  {string(birth): appendBirths(nil, 1), string(lease): whole, string(keys.AppendAllAttached(nil, 1)): nil},
 	} {
 		db, err := memdb.Open(memdb.Options{FS: simenv.NewDisk(1, simenv.DiskOptions{}).Mount(), Dir: "db"})
 		if err != nil {

@@ -5,7 +5,7 @@
 //
 // Facts lie in the rows 'l' and 'k' of the engine (docs/format/engine-rows.md). The
 // leases themselves are in memory as well, since every put with a lease asks for
-// one; attached keys are not.
+// one; of attached keys how many there are, and the one of a lease that has one.
 //
 // Changes are told to one reader, by a Feed: that is how the clock above learns of
 // leases without being called from here.
@@ -39,6 +39,7 @@ type Facts struct {
 type facts struct {
 	birth          command.LeaseBirth
 	ttl, remaining int64
+	load           load
 }
 
 // Table is the applier's side of the leases of a group. It is not safe for
@@ -63,6 +64,7 @@ type Table struct {
 	// dead are those of them whose rows are still to be deleted.
 	dead    []deadLease
 	changes []Change
+	soles   soles
 	born    bool // births has grown in this batch
 	// points reads the attached keys of this batch, one lease after the other.
 	points *attached
@@ -74,7 +76,7 @@ type Table struct {
 // Open reads the leases of a group. Errors: ErrDamaged, *engine.CorruptionError,
 // engine.ErrIterators.
 func Open(group id.Group, db engine.Reader) (*Table, error) {
-	t := &Table{group: group, db: db, moved: map[id.Lease]map[string]bool{}, ended: map[id.Lease]struct{}{}}
+	t := &Table{group: group, db: db, moved: map[id.Lease]map[string]bool{}, ended: map[id.Lease]struct{}{}, soles: soles{budget: solesBudget}}
 	t.feed.init()
 	return t, t.Reload()
 }
@@ -91,6 +93,13 @@ func (t *Table) Reload() error {
 	if err != nil && !errors.Is(err, engine.ErrNotFound) {
 		return fmt.Errorf("%s: %w", rowBirths, err)
 	}
+	t.soles.reset()
+	attached, err := t.db.Iter(keys.AppendAllAttached(nil, t.group), keys.AppendAllAttachedEnd(nil, t.group))
+	if err != nil {
+		return err
+	}
+	defer attached.Close()
+	attached.Next()
 	var all []Change
 	err = t.walk(keys.AppendLeases(nil, t.group), keys.AppendLeasesEnd(nil, t.group), func(key, row []byte) error {
 		_, lease, ok := keys.DecodeLease(key)
@@ -98,8 +107,11 @@ func (t *Table) Reload() error {
 		if err != nil || !ok || f.birth > t.births {
 			return ErrDamaged
 		}
+		if f.load, err = t.weigh(lease, attached); err != nil {
+			return err
+		}
 		t.leases[lease] = f
-		all = append(all, Change{Facts: f.of(lease)})
+		all = append(all, f.of(lease))
 		return nil
 	})
 	t.changes = t.changes[:0]
@@ -109,8 +121,9 @@ func (t *Table) Reload() error {
 	return err
 }
 
-func (f facts) of(lease id.Lease) Facts {
-	return Facts{command.LeaseName{ID: lease, Birth: f.birth}, f.ttl, f.remaining}
+// of is a lease as it is.
+func (f facts) of(lease id.Lease) Change {
+	return Change{Facts: Facts{command.LeaseName{ID: lease, Birth: f.birth}, f.ttl, f.remaining}, Weight: f.load.weight()}
 }
 
 // walk shows every row of a span.
@@ -191,7 +204,7 @@ func (t *Table) set(lease id.Lease, f facts) {
 	t.key = keys.AppendLease(t.key[:0], t.group, lease)
 	t.row = appendFacts(t.row[:0], f)
 	t.batch.Set(t.key, t.row)
-	t.changes = append(t.changes, Change{Facts: f.of(lease)})
+	t.changes = append(t.changes, f.of(lease))
 }
 
 // deadLease is a lease that has ended and the keys that hung on it.
@@ -208,7 +221,10 @@ func (t *Table) End(lease id.Lease, list [][]byte) {
 	delete(t.moved, lease)
 	t.ended[lease] = struct{}{}
 	t.dead = append(t.dead, deadLease{lease, list})
-	t.changes = append(t.changes, Change{Facts: f.of(lease), Gone: true})
+	t.soles.forget(f.load.sole)
+	gone := f.of(lease)
+	gone.Gone = true
+	t.changes = append(t.changes, gone)
 }
 
 // Flush deletes the rows of the leases that have ended: first those of all keys, then
@@ -249,12 +265,14 @@ func (t *Table) Checkpoint(c *command.LeaseCheckpoint) {
 func (t *Table) Attach(key []byte, lease id.Lease) {
 	t.move(key, lease, true)
 	t.batch.Set(t.key, nil)
+	t.gain(key, lease)
 }
 
 // Detach undoes Attach.
 func (t *Table) Detach(key []byte, lease id.Lease) {
 	t.move(key, lease, false)
 	t.batch.Delete(t.key)
+	t.lose(key, lease)
 }
 
 func (t *Table) move(key []byte, lease id.Lease, attached bool) {
@@ -270,6 +288,14 @@ func (t *Table) move(key []byte, lease id.Lease, attached bool) {
 // Keys lists the keys of a lease in byte order, with what the batch in hand has
 // changed. Errors: ErrDamaged, *engine.CorruptionError, engine.ErrIterators.
 func (t *Table) Keys(lease id.Lease) (list [][]byte, err error) {
+	if list, known := t.remembered(lease); known {
+		return list, nil
+	}
+	return t.lookUp(lease)
+}
+
+// lookUp is Keys by what the engine has.
+func (t *Table) lookUp(lease id.Lease) (list [][]byte, err error) {
 	if t.points == nil {
 		points, err := openAttached(t.db, t.group)
 		if err != nil {
