@@ -18,7 +18,7 @@ import (
 const (
 	expireLeases = 256
 	expireBytes  = 256 << 10
-	expireTime   = 700 * time.Microsecond
+	expireTime   = 800 * time.Microsecond
 	// What ending a lease and deleting a key of it takes the applier, about.
 	leaseTime = 2 * time.Microsecond
 	keyTime   = 8 * time.Microsecond

@@ -256,14 +256,15 @@ func (f *diskFile) Write(p []byte) (int, error) {
 }
 
 // A flush or compaction that is in no hurry rests for tableRest after every
-// tableBurst that it reads from or writes to one table: at most 10 MB a second.
+// tableBurst that it reads from or writes to one table: at most 8 MB a second.
 // Without it whoever has to answer finds a processor taken for as long as Go's
 // scheduler and the system's let it run, and a put needs one several times on its
 // way: on two cores the 99th percentile of 1000 puts a second more than doubled
-// while a store was compacted.
+// while a store was compacted. A burst is short: one of 64 KB was 2 to 6 ms of work
+// where a table has few bytes for each row, as of rows that are deleted.
 const (
-	tableBurst = 64 << 10
-	tableRest  = 6 * time.Millisecond
+	tableBurst = 16 << 10
+	tableRest  = 2 * time.Millisecond
 )
 
 // pace counts what was moved since the last rest.
