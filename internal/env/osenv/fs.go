@@ -80,7 +80,7 @@ type pace struct {
 const (
 	// slowSync is what a sync takes at least if it is to be worth two changes of
 	// thread, each some tens of microseconds.
-	slowSync = 100 * time.Microsecond
+	slowSync = 40 * time.Microsecond
 	// measuredSync is which of the slow ones is made by its caller all the same.
 	measuredSync = 64
 )
