@@ -47,7 +47,7 @@ func (w *writer) write() {
 	e.Sum = wal.Sum(1, uint8(e.Kind), e.Term, e.Index, e.Data)
 	w.save.Hard.Commit = e.Index - 1
 	w.s.Append(w.save)
-	w.s.StartSync(false, w.done)
+	w.s.StartSync(true, w.done)
 }
 
 func TestAppendingDoesNotAllocate(t *testing.T) {
@@ -86,7 +86,7 @@ func BenchmarkEntries(b *testing.B) {
 			e.Sum = wal.Sum(1, uint8(e.Kind), e.Term, e.Index, e.Data)
 			w.s.Append(w.save)
 		}
-		w.s.StartSync(false, w.done)
+		w.s.StartSync(true, w.done)
 	}
 	b.ReportAllocs()
 	b.SetBytes(300 * 1000)

@@ -157,7 +157,7 @@ func BenchmarkFrame(b *testing.B) {
 				for range c.records {
 					l.Append(r)
 				}
-				l.StartSync(false, done)
+				l.StartSync(true, done)
 				l.Release(l.Newest())
 				l.Turn(w.Clock.Now())
 			}
