@@ -8,12 +8,16 @@ import (
 )
 
 // overlay holds the versions written since the last commit, so that later
-// commands of the same batch see them above the engine's. Its memory is used
-// again; values alias the entries being applied, or arena.
+// commands of the same batch see them above the engine's. Few ask for them: a put
+// knows of the version before it by the tips. So versions are put in their chains
+// when somebody asks. The overlay's memory is used again; values alias the entries
+// being applied, or arena.
 type overlay struct {
-	chains []chain
-	byKey  map[string]int32
-	nodes  []node
+	nodes []node
+	// indexed of the nodes are in chains.
+	indexed int
+	chains  []chain
+	byKey   map[string]int32
 	// sorted are the chains in key order, as far as ordered has seen them.
 	sorted []int32
 	arena  []byte
@@ -25,9 +29,11 @@ type chain struct {
 	head int32
 }
 
-// node is a version and the node of the version before it, -1 for none.
+// node is a version of a key and, once it is in a chain, the node of the version
+// before it, -1 for none.
 type node struct {
 	version
+	key    []byte
 	before int32
 }
 
@@ -35,7 +41,7 @@ func (o *overlay) reset() {
 	clear(o.byKey)
 	clear(o.chains)
 	clear(o.nodes)
-	o.chains, o.nodes, o.sorted, o.arena = o.chains[:0], o.nodes[:0], o.sorted[:0], o.arena[:0]
+	o.nodes, o.indexed, o.chains, o.sorted, o.arena = o.nodes[:0], 0, o.chains[:0], o.sorted[:0], o.arena[:0]
 }
 
 // own copies bytes that do not live as long as the batch. The copy stays where
@@ -48,26 +54,33 @@ func (o *overlay) own(b []byte) []byte {
 
 // add makes v the newest version of key; key is copied, v's value is not.
 func (o *overlay) add(key []byte, v *version) {
+	o.nodes = append(o.nodes, node{version: *v, key: o.own(key)})
+}
+
+// index puts what was added since it was last called into chains.
+func (o *overlay) index() {
 	if o.byKey == nil {
 		o.byKey = make(map[string]int32)
 	}
-	n := int32(len(o.nodes))
-	if i, ok := o.byKey[string(key)]; ok {
-		o.nodes = append(o.nodes, node{*v, o.chains[i].head})
-		o.chains[i].head = n
-		return
+	for ; o.indexed < len(o.nodes); o.indexed++ {
+		n := &o.nodes[o.indexed]
+		i, ok := o.byKey[string(n.key)]
+		if !ok {
+			i = int32(len(o.chains))
+			o.byKey[string(n.key)] = i
+			o.chains = append(o.chains, chain{n.key, -1})
+		}
+		n.before, o.chains[i].head = o.chains[i].head, int32(o.indexed)
 	}
-	o.nodes = append(o.nodes, node{*v, -1})
-	o.byKey[string(key)] = int32(len(o.chains))
-	o.chains = append(o.chains, chain{o.own(key), n})
 }
 
 // find returns the newest version of key at rev or below, nil if there is none
 // here: then the engine knows.
 func (o *overlay) find(key []byte, rev id.Revision) *version {
-	if len(o.chains) == 0 {
+	if len(o.nodes) == 0 {
 		return nil
 	}
+	o.index()
 	i, ok := o.byKey[string(key)]
 	if !ok {
 		return nil
@@ -118,9 +131,10 @@ func (o *overlay) place(list []int32, key []byte) int {
 
 // within returns the chains of [low, high); nil for high means no end.
 func (o *overlay) within(low, high []byte) []int32 {
-	if len(o.chains) == 0 {
+	if len(o.nodes) == 0 {
 		return nil
 	}
+	o.index()
 	list := o.ordered()
 	list = list[o.place(list, low):]
 	if high != nil {

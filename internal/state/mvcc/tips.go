@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 	"hash/maphash"
+	"math/bits"
 
 	"github.com/kvorum/kvorum/internal/id"
 )
@@ -56,7 +57,11 @@ type tips struct {
 
 // generation is a hash table with linear probing, from which nothing is deleted.
 type generation struct {
-	slots   []uint32 // a power of two of them: an entry's number from 1, or 0
+	// slots are a power of two of them: an entry's number from 1, or 0, and above it
+	// bits of the hash of its key. Where those differ, entry and key are not looked at,
+	// which would rarely be in the processor's cache.
+	slots   []uint32
+	number  uint32 // mask of the number
 	entries []tip
 	keys    []byte
 }
@@ -81,7 +86,10 @@ func newGeneration(most int) *generation {
 	for slots < most*2 {
 		slots *= 2
 	}
-	return &generation{slots: make([]uint32, slots), entries: make([]tip, 0, most), keys: make([]byte, 0, most*keyShare)}
+	return &generation{
+		slots: make([]uint32, slots), number: 1<<bits.Len(uint(most)) - 1,
+		entries: make([]tip, 0, most), keys: make([]byte, 0, most*keyShare),
+	}
 }
 
 func (g *generation) reset() {
@@ -91,17 +99,26 @@ func (g *generation) reset() {
 
 // slot is where the key is, or where it would be.
 func (g *generation) slot(hash uint64, key []byte) *uint32 {
-	mask := uint64(len(g.slots) - 1)
+	mask, tag := uint64(len(g.slots)-1), g.tag(hash)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		n := g.slots[i]
-		if n == 0 {
+		s := g.slots[i]
+		if s == 0 {
 			return &g.slots[i]
 		}
-		if e := &g.entries[n-1]; int(e.keyLen) == len(key) && bytes.Equal(g.keys[e.keyAt:][:len(key)], key) {
+		if s&^g.number != tag {
+			continue
+		}
+		if e := g.entry(s); int(e.keyLen) == len(key) && bytes.Equal(g.keys[e.keyAt:][:len(key)], key) {
 			return &g.slots[i]
 		}
 	}
 }
+
+// tag is what slots of keys of a hash have above the number.
+func (g *generation) tag(hash uint64) uint32 { return uint32(hash>>32) &^ g.number }
+
+// entry is that of a slot which is not 0.
+func (g *generation) entry(slot uint32) *tip { return &g.entries[slot&g.number-1] }
 
 // get returns the newest version of key, nil if it is not known here. The tip is
 // valid until the next put.
@@ -110,12 +127,12 @@ func (t *tips) get(key []byte) *tip {
 		return nil
 	}
 	hash := maphash.Bytes(t.seed, key)
-	if n := *t.young.slot(hash, key); n != 0 {
-		return &t.young.entries[n-1]
+	if s := *t.young.slot(hash, key); s != 0 {
+		return t.young.entry(s)
 	}
 	if t.old != nil {
-		if n := *t.old.slot(hash, key); n != 0 {
-			return &t.old.entries[n-1]
+		if s := *t.old.slot(hash, key); s != 0 {
+			return t.old.entry(s)
 		}
 	}
 	return nil
@@ -136,7 +153,7 @@ func (t *tips) put(key []byte, v *version) {
 	hash := maphash.Bytes(t.seed, key)
 	at := t.young.slot(hash, key)
 	if *at != 0 {
-		e := &t.young.entries[*at-1]
+		e := t.young.entry(*at)
 		keyAt := e.keyAt
 		*e = tipOf(v)
 		e.keyAt, e.keyLen = keyAt, uint16(len(key))
@@ -155,7 +172,7 @@ func (t *tips) put(key []byte, v *version) {
 	e.keyAt, e.keyLen = uint32(len(t.young.keys)), uint16(len(key))
 	t.young.keys = append(t.young.keys, key...)
 	t.young.entries = append(t.young.entries, e)
-	*at = uint32(len(t.young.entries))
+	*at = uint32(len(t.young.entries)) | t.young.tag(hash)
 }
 
 // reset forgets everything.
