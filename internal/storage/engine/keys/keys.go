@@ -168,6 +168,16 @@ func AppendGroupEnd(buf []byte, group id.Group) []byte {
 	return append(appendKind(buf, group, aboveKinds), 0)
 }
 
+// AppendTableEnd appends the bound at which a table of the engine that begins with a
+// row should end: the beginning or the end of its group's history.
+func AppendTableEnd(buf, row []byte) []byte {
+	group := id.Group(binary.BigEndian.Uint32(row))
+	if row[headBytes-1] < kindHistory {
+		return append(appendKind(buf, group, kindHistory), 0)
+	}
+	return AppendGroupEnd(buf, group)
+}
+
 func appendKind(buf []byte, group id.Group, kind byte) []byte {
 	buf = binary.BigEndian.AppendUint32(buf, uint32(group))
 	return append(buf, kind)

@@ -10,13 +10,14 @@ import (
 
 	"github.com/kvorum/kvorum/internal/env"
 	"github.com/kvorum/kvorum/internal/storage/engine"
+	"github.com/kvorum/kvorum/internal/storage/engine/keys"
 )
 
 // Defaults of Options: the store's part of the default budget of 160 MB (rule
 // 35).
 const (
-	DefaultMemtableBytes = 16 << 20
-	DefaultCacheBytes    = 96 << 20
+	DefaultMemtableBytes = 24 << 20
+	DefaultCacheBytes    = 80 << 20
 	DefaultMaxIterators  = 1024
 )
 
@@ -41,9 +42,9 @@ const (
 type Options struct {
 	FS  env.FS
 	Dir string
-	// MemtableBytes is the size of one of the two memtables (default 16 MB).
+	// MemtableBytes is the size of one of the two memtables (default 24 MB).
 	MemtableBytes int
-	// CacheBytes is the size of the block cache (default 96 MB).
+	// CacheBytes is the size of the block cache (default 80 MB).
 	CacheBytes int64
 	// MaxIterators is how many may be open at once (default 1024, rule 23).
 	MaxIterators int
@@ -133,6 +134,12 @@ func (db *DB) pebbleOptions() *pebble.Options {
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 		o.Levels[i].BlockSize = 16 << 10
+	}
+	// A table ends where the history begins, and where it ends: its rows come in the
+	// order of their keys, and beside keys that come in any order each compaction of
+	// level 0 would merge them anew (docs/decisions/0049).
+	o.Experimental.SpanPolicyFunc = func(start []byte) (pebble.SpanPolicy, []byte, error) {
+		return pebble.SpanPolicy{}, keys.AppendTableEnd(nil, start), nil
 	}
 	o.EnsureDefaults()
 	return o

@@ -91,6 +91,51 @@ func TestDeletedRowsBehindABoundAreNotWalkedOver(t *testing.T) {
 
 // TestComparerIsLawful is rule 19: Pebble's own check, over generated keys of all
 // kinds and over what the bounds are made of.
+// Rows of the history come in the order of their keys: in tables of their own they lie
+// beside those that are there, and no compaction merges them anew.
+func TestTheHistoryHasTablesOfItsOwn(t *testing.T) {
+	db := open(t, vfs.NewMem())
+	defer func() { must(t, db.Close()) }()
+	draw := rand.New(rand.NewPCG(1, 2))
+	b := db.NewBatch()
+	defer b.Close()
+	const flushes = 12
+	for rev := id.Revision(2); rev < flushes*100; rev++ {
+		for group := id.Group(1); group <= 2; group++ {
+			user := fmt.Appendf(nil, "key-%d", draw.IntN(1000))
+			b.Set(keys.AppendVersion(nil, group, user, rev, 0), user)
+			b.Set(keys.AppendHistory(nil, group, rev, 0), user)
+			b.Set(keys.AppendMeta(nil, group, "applied"), user)
+		}
+		must(t, db.Commit(b))
+		if rev%100 == 99 {
+			must(t, db.flushNow())
+		}
+	}
+	must(t, db.p.Compact(t.Context(), keys.AppendGroupStart(nil, 1), keys.AppendGroupEnd(nil, 2), false))
+	levels, err := db.p.SSTables()
+	must(t, err)
+	histories := map[id.Group]int{}
+	for _, tables := range levels {
+		for _, table := range tables {
+			low, high := table.Smallest.UserKey, table.Largest.UserKey
+			group, _ := keys.GroupOf(low)
+			if other, _ := keys.GroupOf(high); other != group {
+				t.Errorf("table %d has %s and %s", table.FileNum, keys.Text(low), keys.Text(high))
+			}
+			switch first, last := keys.KindOf(low), keys.KindOf(high); {
+			case first == keys.History && last == keys.History:
+				histories[group]++
+			case first == keys.History || last == keys.History:
+				t.Errorf("table %d has %s and %s", table.FileNum, keys.Text(low), keys.Text(high))
+			}
+		}
+	}
+	if histories[1] == 0 || histories[2] == 0 {
+		t.Errorf("tables of the history, by group: %v", histories)
+	}
+}
+
 func TestComparerIsLawful(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 8 {
