@@ -11,11 +11,11 @@ import (
 // more than this lives: Go's own rule is as much again as what lives. Most of what
 // lives here are caches of a fixed size, blocks and rows without a pointer in them,
 // which cost the collector nothing to keep and would cost as much again in memory.
-const collectorRoom = 40 << 20
+const collectorRoom = 24 << 20
 
 // leastCollectorPercent bounds how often the collector runs where much lives that it
 // has to walk.
-const leastCollectorPercent = 20
+const leastCollectorPercent = 12
 
 // paceCollector keeps the heap at what lives and collectorRoom from now on. GOGC, if
 // the environment has it, stands instead. It is the process's, so only Main's.

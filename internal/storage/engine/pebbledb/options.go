@@ -16,8 +16,8 @@ import (
 // Defaults of Options: the store's part of the default budget of 160 MB (rule
 // 35).
 const (
-	DefaultMemtableBytes = 24 << 20
-	DefaultCacheBytes    = 80 << 20
+	DefaultMemtableBytes = 32 << 20
+	DefaultCacheBytes    = 96 << 20
 	DefaultMaxIterators  = 1024
 )
 
@@ -42,9 +42,9 @@ const (
 type Options struct {
 	FS  env.FS
 	Dir string
-	// MemtableBytes is the size of one of the two memtables (default 24 MB).
+	// MemtableBytes is the size of one of the two memtables (default 32 MB).
 	MemtableBytes int
-	// CacheBytes is the size of the block cache (default 80 MB).
+	// CacheBytes is the size of the block cache (default 96 MB).
 	CacheBytes int64
 	// MaxIterators is how many may be open at once (default 1024, rule 23).
 	MaxIterators int
