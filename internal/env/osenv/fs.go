@@ -56,8 +56,8 @@ func wrap(f vfs.File, err error) (vfs.File, error) {
 	return file{f}, nil
 }
 
-// StartSync implements env.Syncer: by the process's ring if there is one and syncs are
-// slow, or else, and if the caller is idle, fdatasync in the caller.
+// StartSync implements env.Syncer. The process's ring syncs, if there is one, syncs are
+// slow and the caller has something else to do; in any other case the caller does.
 func (f file) StartSync(idle bool, done func(error)) {
 	if r := theRing(); r != nil && !idle && syncs.slow() && r.start(f.Fd(), func(err error) { f.ended(err, done) }) {
 		return
